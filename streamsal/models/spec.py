@@ -119,8 +119,8 @@ class Batch:
 
     `frames_nhwc` (B, H, W, 3) uint8 RGB, B the same in every batch of a run. Only the slots in `present` hold frames
     of this shard; the others repeat a neighbour, so that the device always computes the same shape, and must not
-    reach the state or the results. `frame` int64 (B,) display-order index, `pts_seconds` float64 (B,); both
-    meaningful in `present` only. Numbers in `frame` rise but may jump (sparse sampling): state ends at a jump.
+    reach the state or the results. The frames are valid during `step` only: their memory is used again. `frame` int64
+    (B,) display-order index, `pts_seconds` float64 (B,); both meaningful in `present` only. Numbers in `frame` rise but may jump (sparse sampling): state ends at a jump.
     """
 
     frames_nhwc: Tensor

@@ -1,0 +1,103 @@
+"""Files that appear whole or not at all, and locks that die with their holder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import WriteError
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place, synced to disk, when the block ends without an error.
+
+    The suffix is kept, because encoders and HDF5 tools look at it. Raises WriteError with the reason.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if error.errno in REASONS:
+            raise write_error(path, error) from error
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    with replacing(path) as part:
+        part.write_bytes(data)
+
+
+def sync_folder(folder: Path) -> None:
+    """A rename is on disk only when its folder is; some network file systems cannot sync one, which is no error."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "the file would be larger than allowed",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "not permitted",
+    errno.ENOENT: "the folder does not exist",
+    errno.ENOTDIR: "a part of the path is not a folder",
+    errno.EIO: "input/output error",
+}
+
+
+def write_error(path: str | Path, error: OSError) -> WriteError:
+    reason = REASONS.get(error.errno or 0) or error.strerror or str(error)
+    return WriteError(f"cannot write {path}: {reason}; mend that and run the same command again, it resumes")
+
+
+def make_folder(path: str | Path) -> Path:
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise WriteError(f"cannot make the folder {path}: a file of that name is in the way") from None
+    except OSError as error:
+        raise write_error(path, error) from error
+    return path
+
+
+@contextlib.contextmanager
+def lock(path: str | Path, *, wait: bool) -> Iterator[bool]:
+    """An advisory lock on `path`; yields False at once when it is held by another and `wait` is off.
+
+    flock is released by the kernel however its holder ends, kill -9 included. Where a file system knows no locks the
+    answer is True: the lock only saves work and orders planners, correctness rests on renames and checksums.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, 524):  # 524: the kernel's ENOTSUPP
+                raise
+        yield True
+    finally:
+        os.close(descriptor)
