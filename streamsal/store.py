@@ -1,0 +1,480 @@
+"""One HDF5 shard: what one task computed, appended block by block, resumed after any end.
+
+In flow the values of consecutive frames, float32; out comes RUN/shards/0003.h5 with one group per video and, in it,
+one dataset per output, compressed frame by frame on worker threads, beside `frame`, `pts_seconds`, `status` and a
+checksum per frame. Only rows below the group's `committed` attribute are ever believed. Knows no models, no decoding
+and no other shard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import weakref
+import zlib
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from .blockfile import BlockFile
+from .density import pack
+from .errors import UsageError, WriteError
+from .files import sync_folder
+from .models.spec import Output, Readback
+from .plan import Part, Plan
+
+FORMAT = "streamsal shard 1"
+NOT_COMPUTED, DONE, HOLE = 0, 1, 2
+STATUS_MEANING = "0 not computed, 1 done, 2 hole: the video has no picture for this frame, its values are missing"
+# Old file structures: attributes stay in the group's header, where changing `committed` is one small write. "latest"
+# and SWMR cannot be opened after a kill (HDF5 2.0).
+LIBVER = "earliest"
+SYNC_SECONDS = 30.0
+TAIL_ROWS = 64  # checked against their checksums on resume: a lost node can lose more than a killed process
+HISTORY = ("device", "dtype", "version")  # may differ between a run and its resumption; all are recorded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartInfo:
+    """What a group says of itself, written as its attributes: whose frames these are and how they came to be.
+
+    `video` is the group's name. Rows are the frames start, start + every, ... below stop. `height`, `width`: displayed
+    size in pixels, the size maps are read back at. `device`, `dtype`: what the model ran on, in which precision.
+    """
+
+    plan_id: str
+    video: str
+    start: int
+    stop: int
+    every: int
+    height: int
+    width: int
+    model: str
+    weights_sha256: str
+    outputs: tuple[Output, ...]
+    store_dtype: str = "float16"
+    batch_size: int = 1
+    device: str = ""
+    dtype: str = ""
+    version: str = ""
+    time_base: str = ""
+    orientation: str = "displayed"
+
+    def __post_init__(self) -> None:
+        if self.store_dtype not in ("float16", "uint16", "float32"):
+            raise ValueError(f"{self.store_dtype = } is none of float16, uint16, float32")
+
+    @classmethod
+    def of(cls, plan: Plan, part: Part, *, outputs: Sequence[Output], **recorded: Any) -> PartInfo:
+        """What the plan knows of a part; `recorded` is the rest (device, dtype, time_base ...)."""
+        video = plan.videos[part.video]
+        return cls(
+            plan_id=plan.id,
+            video=video.name,
+            start=part.start,
+            stop=part.stop,
+            every=video.every,
+            height=video.height,
+            width=video.width,
+            model=plan.model.name,
+            weights_sha256=plan.model.sha256,
+            outputs=tuple(outputs),
+            store_dtype=plan.settings.store_dtype,
+            batch_size=plan.batch_size,
+            version=plan.version,
+            **recorded,
+        )
+
+    @property
+    def frames(self) -> range:
+        return range(self.start, self.stop, self.every)
+
+    def attributes(self) -> dict[str, Any]:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values["outputs"] = json.dumps([asdict(output) for output in self.outputs])
+        return values
+
+
+def describe(output: Output, store_dtype: str, offsets: str | None) -> dict[str, str]:
+    """Attributes of an output's dataset: what a reader with h5py alone has to know."""
+    readback = output.readback and json.dumps(asdict(output.readback))
+    found = {"kind": output.kind, "units": output.units, "readback": readback or ""}
+    if offsets:
+        value = f"{output.name}.astype(float32)"
+        if store_dtype == "uint16":
+            value = f"-{output.name}.astype(float32) / 2000"
+        found["how_to_read"] = (
+            f"{value} + {offsets}[:, None, None] is the natural-log density on the stored grid, summing to 1 there"
+        )
+    return found
+
+
+def load_outputs(text: str) -> tuple[Output, ...]:
+    """Outputs from the JSON in a group's `outputs` attribute."""
+    outputs = []
+    for item in json.loads(text):
+        readback = item.pop("readback")
+        if readback is not None:
+            prior = readback["gaussian_prior"]
+            readback = Readback(readback["interpolation"], tuple(prior) if prior else None)
+        outputs.append(Output(**item, readback=readback))
+    return tuple(outputs)
+
+
+def shard_path(run: str | Path, number: int) -> Path:
+    return Path(run) / "shards" / f"{number:04d}.h5"
+
+
+def offset_name(outputs: Sequence[Output], name: str) -> str | None:
+    """The dataset that holds an output's offsets: `log_offset` for the first density, `NAME_log_offset` for others."""
+    densities = [output.name for output in outputs if output.kind == "log_density"]
+    if name not in densities:
+        return None
+    return "log_offset" if name == densities[0] else f"{name}_log_offset"
+
+
+def stored_dtype(output: Output, store_dtype: str) -> np.dtype:
+    """Only densities are quantized to uint16; what has no natural range is kept whole instead."""
+    wide = store_dtype == "uint16" and output.kind != "log_density"
+    return np.dtype("float32" if wide else store_dtype).newbyteorder("<")
+
+
+def compress(stored: np.ndarray) -> tuple[bytes, int]:
+    """One frame as HDF5's shuffle and gzip-1 filters would write it, and the CRC-32 of its bytes before that."""
+    flat = np.ascontiguousarray(stored).reshape(-1)
+    planes = flat.view(np.uint8).reshape(-1, flat.dtype.itemsize).T
+    return zlib.compress(np.ascontiguousarray(planes), 1), zlib.crc32(flat)
+
+
+def decompress(chunk: bytes, shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, int]:
+    """Inverse of `compress`. Raises ValueError where the bytes are no such chunk."""
+    try:
+        planes = np.frombuffer(zlib.decompress(chunk), np.uint8).reshape(dtype.itemsize, -1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    flat = np.ascontiguousarray(planes.T).reshape(-1).view(dtype)
+    return flat.reshape(shape), zlib.crc32(flat)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Packed:
+    chunk: bytes
+    crc32: int
+    offset: float
+
+
+def _pack(output: Output, dtype: np.dtype, values: np.ndarray, frame: int) -> _Packed:
+    """One frame of one output, (1, ...) float32, as it goes into the file. Runs on a worker thread."""
+    offset = np.nan
+    if output.kind == "log_density":
+        stored, offsets = pack(values, dtype.name)
+        offset = float(offsets[0])
+    else:
+        with np.errstate(over="ignore"):
+            stored = values.astype(dtype)
+        if not np.array_equal(np.isinf(stored), np.isinf(values)):
+            raise UsageError(
+                f"{output.name} of frame {frame} is too large for {dtype.name}: plan again with --store-dtype float32"
+            )
+    chunk, crc32 = compress(np.asarray(stored, dtype))
+    return _Packed(chunk=chunk, crc32=crc32, offset=offset)
+
+
+@dataclass(slots=True)
+class _Group:
+    """A part being written. `appended` >= `written` >= `committed`: handed over, in h5py's hands, safe."""
+
+    info: PartInfo
+    group: h5py.Group
+    committed: int
+    written: int
+    appended: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Rows of one append that worker threads are packing; None stands for a hole."""
+
+    target: _Group
+    row: int
+    pts_seconds: np.ndarray
+    hole: np.ndarray
+    packed: dict[str, list[Future[_Packed] | None]]
+
+
+class ShardWriter:
+    """Writes the shard at `path`, or goes on with it where it was begun for the same `parts`.
+
+    A file that cannot be read or belongs to other work is moved aside to `.broken-N`. One thread at a time may call.
+    Memory holds the packed rows since the last commit and the values of two appends.
+    """
+
+    def __init__(self, path: str | Path, parts: Sequence[PartInfo], *, threads: int = 2) -> None:
+        self.path = Path(path)
+        self.parts = tuple(parts)
+        if len({part.video for part in self.parts}) != len(self.parts):
+            raise ValueError("two parts of one shard have the same video")
+        self._blocks: deque[_Block] = deque()
+        self._synced = time.monotonic()
+        self._file = BlockFile(self.path)
+        try:
+            self._h5 = self._resume() or self._start()
+        except BaseException:
+            self._file.close()
+            raise
+        self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="store")
+        # HDF5 must be through with its callbacks into Python before the interpreter ends, whoever forgot close().
+        self._finalizer = weakref.finalize(self, _close, self._pool, self._h5, self._file)
+
+    def committed(self, part: PartInfo) -> int:
+        """Rows of `part` that are safe in the file."""
+        return self._groups[part.video].committed
+
+    @property
+    def complete(self) -> bool:
+        return bool(self._h5.attrs["complete"])
+
+    def append(
+        self,
+        part: PartInfo,
+        *,
+        frame: np.ndarray,
+        pts_seconds: np.ndarray,
+        hole: np.ndarray,
+        values: Mapping[str, np.ndarray],
+    ) -> None:
+        """Hand over the next rows of `part`; values (n, ...) float32 per output, not to be changed afterwards.
+
+        Returns once at most one earlier append is still being compressed. Nothing is safe before `commit`.
+        """
+        target = self._groups[part.video]
+        row, count = target.appended, len(frame)
+        if list(part.frames[row : row + count]) != list(frame):
+            raise ValueError(f"{part.video}: row {row} is not the next one for frames {list(frame)[:3]} ...")
+        while len(self._blocks) > 1:
+            self._write(self._blocks.popleft())
+        packed: dict[str, list[Future[_Packed] | None]] = {}
+        for output in part.outputs:
+            dtype = self._dataset(target, output, np.shape(values[output.name])[1:]).dtype
+            packed[output.name] = [
+                None
+                if hole[i]
+                else self._pool.submit(_pack, output, dtype, values[output.name][i : i + 1], int(frame[i]))
+                for i in range(count)
+            ]
+        target.appended += count
+        self._blocks.append(
+            _Block(target, row, np.asarray(pts_seconds, np.float64), np.asarray(hole, np.bool_), packed)
+        )
+
+    def commit(self) -> None:
+        """Make every appended row safe: rows first, then the counters that vouch for them. Raises WriteError."""
+        while self._blocks:
+            self._write(self._blocks.popleft())
+        advanced = [group for group in self._groups.values() if group.written > group.committed]
+        if advanced:
+            self._flush()
+            for group in advanced:
+                group.group.attrs.modify("committed", np.int64(group.written))
+            self._flush()
+            for group in advanced:
+                group.committed = group.written
+        if time.monotonic() - self._synced >= SYNC_SECONDS:
+            self._file.sync()
+            self._synced = time.monotonic()
+
+    def finish(self) -> None:
+        """Commit and mark the shard as whole. Raises ValueError where rows are missing."""
+        self.commit()
+        for group in self._groups.values():
+            if group.committed < (n_rows := len(group.info.frames)):
+                raise ValueError(f"{self.path}: {group.info.video} has {group.committed} of {n_rows} rows")
+        self._file.sync()
+        if not self.complete:
+            self._h5.attrs.modify("complete", np.int64(1))
+            self._flush()
+            self._file.sync()
+        sync_folder(self.path.parent)
+
+    def close(self) -> None:
+        """Let go of the file; rows appended since the last commit are dropped. Never raises for the disk."""
+        self._finalizer()
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self) -> h5py.File:
+        fresh = self._file.size == 0
+        if not fresh:
+            self._move_aside()
+        h5 = h5py.File(self._file, "w", libver=LIBVER)
+        h5.attrs.update({"format": FORMAT, "plan_id": self.parts[0].plan_id if self.parts else ""})
+        h5.attrs["complete"] = np.int64(0)
+        self._groups = {part.video: _make_group(h5, part) for part in self.parts}
+        h5.flush()
+        try:
+            self._file.commit()
+        except WriteError:
+            _close(None, h5, self._file)
+            self.path.unlink(missing_ok=True)
+            raise
+        sync_folder(self.path.parent)
+        return h5
+
+    def _resume(self) -> h5py.File | None:
+        """The file as it was left, counters and tail checked; None where it must be begun anew."""
+        if self._file.size == 0:
+            return None
+        h5 = None
+        try:
+            h5 = h5py.File(self._file, "r+", libver=LIBVER)
+            if h5.attrs["format"] == FORMAT and set(h5) == {part.video for part in self.parts}:
+                groups = {part.video: _open_group(h5[part.video], part) for part in self.parts}
+                if None not in groups.values():
+                    self._groups = groups
+                    self._flush_to(h5)
+                    return h5
+        except (OSError, RuntimeError, KeyError, ValueError):
+            pass  # HDF5 says "unreadable" in all of these ways
+        if h5 is not None:
+            with contextlib.suppress(OSError, RuntimeError):
+                h5.close()
+        return None
+
+    def _move_aside(self) -> None:
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.broken-{number}")).exists():
+            number += 1
+        self._file.close()
+        os.rename(self.path, aside)
+        self._file = BlockFile(self.path)
+
+    def _flush(self) -> None:
+        self._flush_to(self._h5)
+
+    def _flush_to(self, h5: h5py.File) -> None:
+        h5.flush()
+        self._file.commit()
+
+    def _dataset(self, target: _Group, output: Output, shape: tuple[int, ...]) -> h5py.Dataset:
+        """The dataset of an output, made at the first append, when its shape is known."""
+        if output.name in target.group:
+            dataset = target.group[output.name]
+            if dataset.shape[1:] != shape:
+                raise ValueError(f"{output.name} had shape {dataset.shape[1:]} before and has {shape} now")
+            return dataset
+        return _make_dataset(target, output, shape)
+
+    def _write(self, block: _Block) -> None:
+        target, stop = block.target, block.row + len(block.hole)
+        for name, futures in block.packed.items():
+            dataset = target.group[name]
+            rest = (0,) * (dataset.ndim - 1)
+            packed = [future.result() if future else None for future in futures]
+            for i, item in enumerate(packed):
+                if item is not None:
+                    dataset.id.write_direct_chunk((block.row + i, *rest), item.chunk)
+            target.group[f"{name}_crc32"][block.row : stop] = [item.crc32 if item else 0 for item in packed]
+            if offsets := offset_name(target.info.outputs, name):
+                target.group[offsets][block.row : stop] = [item.offset if item else np.nan for item in packed]
+        target.group["pts_seconds"][block.row : stop] = block.pts_seconds
+        target.group["status"][block.row : stop] = np.where(block.hole, HOLE, DONE)
+        target.written = stop
+
+
+def _close(pool: ThreadPoolExecutor | None, h5: h5py.File, file: BlockFile) -> None:
+    if pool is not None:
+        pool.shutdown(wait=True, cancel_futures=True)
+    with contextlib.suppress(OSError, RuntimeError):
+        h5.close()
+    file.close()
+
+
+def _make_group(h5: h5py.File, info: PartInfo) -> _Group:
+    group = h5.create_group(info.video)
+    group.attrs.update(info.attributes())
+    group.attrs["committed"] = np.int64(0)
+    n_rows = len(info.frames)
+    group.create_dataset("frame", data=np.array(info.frames, np.int64))
+    group.create_dataset("pts_seconds", data=np.full(n_rows, np.nan))
+    group.create_dataset("status", data=np.zeros(n_rows, np.uint8))
+    group["status"].attrs["meaning"] = STATUS_MEANING
+    return _Group(info, group, 0, 0, 0)
+
+
+def _make_dataset(target: _Group, output: Output, shape: tuple[int, ...]) -> h5py.Dataset:
+    info, group = target.info, target.group
+    n_rows = len(info.frames)
+    dtype = stored_dtype(output, info.store_dtype)
+    dataset = group.create_dataset(
+        output.name,
+        shape=(n_rows, *shape),
+        dtype=dtype,
+        chunks=(1, *shape),
+        shuffle=True,
+        compression="gzip",
+        compression_opts=1,
+        fillvalue=np.nan if dtype.kind == "f" else 0,
+    )
+    offsets = offset_name(info.outputs, output.name)
+    dataset.attrs.update(describe(output, info.store_dtype, offsets))
+    group.create_dataset(f"{output.name}_crc32", data=np.zeros(n_rows, np.uint32))
+    if offsets:
+        group.create_dataset(offsets, data=np.full(n_rows, np.nan, np.float32))
+    return dataset
+
+
+def _open_group(group: h5py.Group, info: PartInfo) -> _Group | None:
+    """A group to go on with; None where it holds other work or lost rows it vouches for."""
+    ours = info.attributes()
+    if any(group.attrs[name] != ours[name] for name in ours if name not in (*HISTORY, "time_base", "orientation")):
+        return None
+    committed = int(group.attrs["committed"])
+    done = int((group["status"][:committed] == DONE).sum())
+    for output in info.outputs:
+        if committed and group[output.name].id.get_num_chunks() < done:
+            return None
+    tail = range(max(0, committed - TAIL_ROWS), committed)
+    safe = next((row for row in tail if damaged(group, info.outputs, row)), committed)
+    group.attrs.modify("committed", np.int64(safe))
+    if np.any(group["status"][safe:] != NOT_COMPUTED):
+        group["status"][safe:] = NOT_COMPUTED
+    for name in HISTORY:
+        if ours[name] not in (before := str(group.attrs[name]).split("; ")):
+            group.attrs[name] = "; ".join([*before, ours[name]])
+    return _Group(info, group, safe, safe, safe)
+
+
+def damaged(group: h5py.Group, outputs: Sequence[Output], row: int) -> str | None:
+    """Name of the first output whose stored frame in `row` is not what was written; None where all are sound."""
+    if group["status"][row] != DONE:
+        return None
+    for output in outputs:
+        dataset = group[output.name]
+        try:
+            _, crc32 = read_row(dataset, row)
+        except ValueError:
+            return output.name
+        if crc32 != group[f"{output.name}_crc32"][row]:
+            return output.name
+    return None
+
+
+def read_row(dataset: h5py.Dataset, row: int) -> tuple[np.ndarray, int]:
+    """One frame as stored and the CRC-32 of its bytes. Raises ValueError where it cannot be read."""
+    try:
+        _, chunk = dataset.id.read_direct_chunk((row,) + (0,) * (dataset.ndim - 1))
+    except (OSError, RuntimeError) as error:
+        raise ValueError(str(error)) from None
+    return decompress(chunk, dataset.shape[1:], dataset.dtype)
