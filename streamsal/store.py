@@ -27,13 +27,14 @@ import numpy as np
 from .blockfile import BlockFile
 from .density import pack
 from .errors import UsageError, WriteError
-from .files import sync_folder
+from .files import sync_folder, write_error
 from .models.spec import Output, Readback
 from .plan import Part, Plan
 
 FORMAT = "streamsal shard 1"
 NOT_COMPUTED, DONE, HOLE = 0, 1, 2
 STATUS_MEANING = "0 not computed, 1 done, 2 hole: the video has no picture for this frame, its values are missing"
+H5 = Any  # h5py types each member of a group as Group | Dataset | Datatype
 # Old file structures: attributes stay in the group's header, where changing `committed` is one small write. "latest"
 # and SWMR cannot be opened after a kill (HDF5 2.0).
 LIBVER = "earliest"
@@ -124,7 +125,7 @@ def load_outputs(text: str) -> tuple[Output, ...]:
         readback = item.pop("readback")
         if readback is not None:
             prior = readback["gaussian_prior"]
-            readback = Readback(readback["interpolation"], tuple(prior) if prior else None)
+            readback = Readback(interpolation=readback["interpolation"], gaussian_prior=tuple(prior) if prior else None)
         outputs.append(Output(**item, readback=readback))
     return tuple(outputs)
 
@@ -151,7 +152,7 @@ def compress(stored: np.ndarray) -> tuple[bytes, int]:
     """One frame as HDF5's shuffle and gzip-1 filters would write it, and the CRC-32 of its bytes before that."""
     flat = np.ascontiguousarray(stored).reshape(-1)
     planes = flat.view(np.uint8).reshape(-1, flat.dtype.itemsize).T
-    return zlib.compress(np.ascontiguousarray(planes), 1), zlib.crc32(flat)
+    return zlib.compress(planes.tobytes(), 1), zlib.crc32(flat.data)
 
 
 def decompress(chunk: bytes, shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, int]:
@@ -161,7 +162,7 @@ def decompress(chunk: bytes, shape: tuple[int, ...], dtype: np.dtype) -> tuple[n
     except zlib.error as error:
         raise ValueError(str(error)) from None
     flat = np.ascontiguousarray(planes.T).reshape(-1).view(dtype)
-    return flat.reshape(shape), zlib.crc32(flat)
+    return flat.reshape(shape), zlib.crc32(flat.data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +194,7 @@ class _Group:
     """A part being written. `appended` >= `written` >= `committed`: handed over, in h5py's hands, safe."""
 
     info: PartInfo
-    group: h5py.Group
+    group: H5
     committed: int
     written: int
     appended: int
@@ -226,7 +227,7 @@ class ShardWriter:
         self._synced = time.monotonic()
         self._file = BlockFile(self.path)
         try:
-            self._h5 = self._resume() or self._start()
+            self._h5: H5 = self._resume() or self._start()
         except BaseException:
             self._file.close()
             raise
@@ -314,11 +315,11 @@ class ShardWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self) -> h5py.File:
+    def _start(self) -> H5:
         fresh = self._file.size == 0
         if not fresh:
             self._move_aside()
-        h5 = h5py.File(self._file, "w", libver=LIBVER)
+        h5: H5 = h5py.File(self._file, "w", libver=LIBVER)
         h5.attrs.update({"format": FORMAT, "plan_id": self.parts[0].plan_id if self.parts else ""})
         h5.attrs["complete"] = np.int64(0)
         self._groups = {part.video: _make_group(h5, part) for part in self.parts}
@@ -332,21 +333,26 @@ class ShardWriter:
         sync_folder(self.path.parent)
         return h5
 
-    def _resume(self) -> h5py.File | None:
+    def _resume(self) -> H5 | None:
         """The file as it was left, counters and tail checked; None where it must be begun anew."""
         if self._file.size == 0:
             return None
-        h5 = None
+        h5: H5 = None
         try:
             h5 = h5py.File(self._file, "r+", libver=LIBVER)
             if h5.attrs["format"] == FORMAT and set(h5) == {part.video for part in self.parts}:
-                groups = {part.video: _open_group(h5[part.video], part) for part in self.parts}
-                if None not in groups.values():
-                    self._groups = groups
+                groups = [_open_group(h5[part.video], part) for part in self.parts]
+                self._groups = {group.info.video: group for group in groups if group is not None}
+                if None not in groups:
+                    whole = all(group.committed == len(group.info.frames) for group in self._groups.values())
+                    h5.attrs.modify("complete", np.int64(whole and h5.attrs["complete"]))
                     self._flush_to(h5)
                     return h5
         except (OSError, RuntimeError, KeyError, ValueError):
             pass  # HDF5 says "unreadable" in all of these ways
+        except WriteError:
+            _close(None, h5, self._file)
+            raise
         if h5 is not None:
             with contextlib.suppress(OSError, RuntimeError):
                 h5.close()
@@ -357,17 +363,20 @@ class ShardWriter:
         while (aside := self.path.with_name(f"{self.path.name}.broken-{number}")).exists():
             number += 1
         self._file.close()
-        os.rename(self.path, aside)
+        try:
+            os.rename(self.path, aside)
+        except OSError as error:
+            raise write_error(self.path, error) from error
         self._file = BlockFile(self.path)
 
     def _flush(self) -> None:
         self._flush_to(self._h5)
 
-    def _flush_to(self, h5: h5py.File) -> None:
+    def _flush_to(self, h5: H5) -> None:
         h5.flush()
         self._file.commit()
 
-    def _dataset(self, target: _Group, output: Output, shape: tuple[int, ...]) -> h5py.Dataset:
+    def _dataset(self, target: _Group, output: Output, shape: tuple[int, ...]) -> H5:
         """The dataset of an output, made at the first append, when its shape is known."""
         if output.name in target.group:
             dataset = target.group[output.name]
@@ -393,7 +402,7 @@ class ShardWriter:
         target.written = stop
 
 
-def _close(pool: ThreadPoolExecutor | None, h5: h5py.File, file: BlockFile) -> None:
+def _close(pool: ThreadPoolExecutor | None, h5: H5, file: BlockFile) -> None:
     if pool is not None:
         pool.shutdown(wait=True, cancel_futures=True)
     with contextlib.suppress(OSError, RuntimeError):
@@ -401,7 +410,7 @@ def _close(pool: ThreadPoolExecutor | None, h5: h5py.File, file: BlockFile) -> N
     file.close()
 
 
-def _make_group(h5: h5py.File, info: PartInfo) -> _Group:
+def _make_group(h5: H5, info: PartInfo) -> _Group:
     group = h5.create_group(info.video)
     group.attrs.update(info.attributes())
     group.attrs["committed"] = np.int64(0)
@@ -413,7 +422,7 @@ def _make_group(h5: h5py.File, info: PartInfo) -> _Group:
     return _Group(info, group, 0, 0, 0)
 
 
-def _make_dataset(target: _Group, output: Output, shape: tuple[int, ...]) -> h5py.Dataset:
+def _make_dataset(target: _Group, output: Output, shape: tuple[int, ...]) -> H5:
     info, group = target.info, target.group
     n_rows = len(info.frames)
     dtype = stored_dtype(output, info.store_dtype)
@@ -435,7 +444,7 @@ def _make_dataset(target: _Group, output: Output, shape: tuple[int, ...]) -> h5p
     return dataset
 
 
-def _open_group(group: h5py.Group, info: PartInfo) -> _Group | None:
+def _open_group(group: H5, info: PartInfo) -> _Group | None:
     """A group to go on with; None where it holds other work or lost rows it vouches for."""
     ours = info.attributes()
     if any(group.attrs[name] != ours[name] for name in ours if name not in (*HISTORY, "time_base", "orientation")):
@@ -456,7 +465,7 @@ def _open_group(group: h5py.Group, info: PartInfo) -> _Group | None:
     return _Group(info, group, safe, safe, safe)
 
 
-def damaged(group: h5py.Group, outputs: Sequence[Output], row: int) -> str | None:
+def damaged(group: H5, outputs: Sequence[Output], row: int) -> str | None:
     """Name of the first output whose stored frame in `row` is not what was written; None where all are sound."""
     if group["status"][row] != DONE:
         return None
@@ -471,7 +480,7 @@ def damaged(group: h5py.Group, outputs: Sequence[Output], row: int) -> str | Non
     return None
 
 
-def read_row(dataset: h5py.Dataset, row: int) -> tuple[np.ndarray, int]:
+def read_row(dataset: H5, row: int) -> tuple[np.ndarray, int]:
     """One frame as stored and the CRC-32 of its bytes. Raises ValueError where it cannot be read."""
     try:
         _, chunk = dataset.id.read_direct_chunk((row,) + (0,) * (dataset.ndim - 1))
