@@ -1,0 +1,178 @@
+"""The table of models, and the one way from a name or a user's own model file to a model that can be run.
+
+In: a name from `MODELS` or the path of a `.py` file. Out: a `Model` (see spec.py), its `ModelSpec`, or the checksum
+that a plan records. A model's module, and with it torch, is imported only when that model is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from streamsal.errors import MissingInput, UsageError
+from streamsal.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from streamsal.models.spec import Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of `streamsal models`."""
+
+    module: str
+    summary: str
+    licence: str
+    kind: str = "log_density"
+    needs_weights: bool = False
+
+
+MODELS: dict[str, Entry] = {
+    "sigmotion": Entry(
+        module="streamsal.models.sigmotion",
+        summary="image signature and camera-compensated motion; needs no weights",
+        licence="Apache-2.0",
+    ),
+    "signature": Entry(
+        module="streamsal.models.signature",
+        summary="image signature without motion; needs no weights",
+        licence="Apache-2.0",
+    ),
+    "center": Entry(
+        module="streamsal.models.center",
+        summary="Gaussian center prior alone, the same for every frame; a baseline",
+        licence="Apache-2.0",
+    ),
+    "uniform": Entry(
+        module="streamsal.models.uniform",
+        summary="every place equally likely; the chance level",
+        licence="Apache-2.0",
+    ),
+}
+
+
+def create_model(
+    name_or_path: str | Path,
+    *,
+    weights: str | Path | Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu",
+    **options: Any,
+) -> Model:
+    """A model by its name in the table, or from a user's own file, ready to `begin` a video on `device`."""
+    module = model_module(name_or_path)
+    check_options(name_or_path, module, options)
+    if weights is not None:
+        check_takes_weights(name_or_path, module)
+        options["weights"] = weights
+    model = module.build(device=device, **options)
+    check_model(name_or_path, model)
+    return model
+
+
+def describe(name_or_path: str | Path, **options: Any) -> ModelSpec:
+    """A model's spec without building its network, where its file has a `spec(**options)` or a `SPEC`."""
+    module = model_module(name_or_path)
+    check_options(name_or_path, module, options)
+    if callable(getattr(module, "spec", None)):
+        return module.spec(**options)
+    if isinstance(getattr(module, "SPEC", None), ModelSpec) and not options:
+        return module.SPEC
+    return create_model(name_or_path, **options).spec
+
+
+def weights_sha256(name_or_path: str | Path, weights: str | Path | None = None) -> str | None:
+    """Checksum of the weights a run would use; None for a model that has none."""
+    if weights is None:
+        return None
+    check_takes_weights(name_or_path, model_module(name_or_path))
+    return file_sha256(Path(weights))
+
+
+def code_sha256(name_or_path: str | Path) -> str | None:
+    """Checksum of a user's own model file; None for a model of the table, which the program's version identifies."""
+    return file_sha256(Path(name_or_path)) if is_user_file(name_or_path) else None
+
+
+def is_user_file(name_or_path: str | Path) -> bool:
+    return isinstance(name_or_path, Path) or name_or_path.endswith(".py") or "/" in name_or_path
+
+
+def model_module(name_or_path: str | Path) -> ModuleType:
+    """The module of a model: imported by its name in the table, or loaded from a user's file."""
+    if is_user_file(name_or_path):
+        return load_user_file(Path(name_or_path))
+    entry = MODELS.get(str(name_or_path))
+    if entry is None:
+        close = difflib.get_close_matches(str(name_or_path), MODELS, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(MODELS)}"
+        raise UsageError(f"no model is named {name_or_path!r}: {hint} (a model file of your own ends in .py)")
+    return importlib.import_module(entry.module)
+
+
+def load_user_file(path: Path) -> ModuleType:
+    """Runs a user's model file as a module of its own; the same unchanged file gives the same module again."""
+    # The name carries path and content: an edited file is a new module, and no user file can hide an installed one.
+    identity = hashlib.sha256(f"{path.resolve()}\n{file_sha256(path)}".encode()).hexdigest()[:16]
+    name = f"streamsal_user_model_{identity}"
+    if name in sys.modules:
+        return sys.modules[name]
+    found = importlib.util.spec_from_file_location(name, path)
+    if found is None or found.loader is None:
+        raise UsageError(f"{path} cannot be loaded as a model file: it has to end in .py")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module  # before the file runs: its dataclasses look their own module up
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UsageError(f"model file {path} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not callable(getattr(module, "build", None)):
+        raise UsageError(f"model file {path} has no function build(weights=None, *, device, **options): add one")
+    return module
+
+
+def check_options(name_or_path: str | Path, module: ModuleType, options: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(module.build).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters if parameter.name not in ("weights", "device")]
+    for option in options:
+        if option not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise UsageError(f"model {name_or_path} takes no option {option!r}: {takes}")
+
+
+def check_takes_weights(name_or_path: str | Path, module: ModuleType) -> None:
+    entry = MODELS.get(str(name_or_path))
+    takes = entry.needs_weights if entry else "weights" in inspect.signature(module.build).parameters
+    if not takes:
+        raise UsageError(f"model {name_or_path} has no weights to load: leave the weights out")
+
+
+def check_model(name_or_path: str | Path, model: object) -> None:
+    """Raises UsageError naming the first thing that keeps `model` from being a `Model`."""
+    what = f"what build() of {name_or_path} returned, a {type(model).__name__},"
+    if not isinstance(getattr(model, "spec", None), ModelSpec):
+        raise UsageError(f"{what} has no attribute spec that is a streamsal.models.spec.ModelSpec: add one")
+    for method, arguments in (("begin", "video"), ("step", "batch, state"), ("end", "state")):
+        if not callable(getattr(model, method, None)):
+            raise UsageError(f"{what} has no method {method}({arguments}): add one")
+
+
+def file_sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MissingInput(f"{path} cannot be read ({error.strerror}): name a file that exists") from error
