@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from av.video.reformatter import Interpolation, VideoReformatter
 
 if TYPE_CHECKING:
@@ -295,14 +296,14 @@ def _swscale_agrees(name: str, width: int, colorspace: int, color_range: int) ->
     _apply_formula(yuv, slice(0, None, 1), slice(0, None, 1), expected)
     try:
         got = _rgb_view(VideoReformatter().reformat(probe, format="rgb24", threads=1))
-    except (av.FFmpegError, ValueError):  # a reserved tag
+    except (FFmpegError, ValueError):  # a reserved tag
         return False
     return np.array_equal(got, expected)
 
 
 def _samples(plane: VideoPlane, dtype: np.dtype) -> np.ndarray:
     """(rows, samples per line) of a plane, padding included; a bottom-up plane (negative line size) is turned."""
-    lines = np.frombuffer(plane, dtype).reshape(plane.height, -1)
+    lines = np.frombuffer(memoryview(plane), dtype).reshape(plane.height, -1)
     return lines[::-1] if plane.line_size < 0 else lines
 
 
