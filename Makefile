@@ -1,0 +1,38 @@
+# make demo   a sample clip through the whole engine        make test   the tests        make lint   style and types
+#
+# The first of them makes .venv and installs the package into it, once per change of pyproject.toml.
+# To choose: make test PYTHON=python3.12 VENV=/scratch/venv JOBS=4 ARGS="tests/test_plan.py -x"
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); echo $$((cores < 8 ? cores : 8)))
+ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint clean
+
+demo: $(INSTALLED)
+	@$(BIN)/streamsal demo
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+clean:
+	rm -rf $(VENV) build dist demo .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "streamsal needs Python 3.11 or newer, and $(PYTHON) is not: name one, as in 'make test PYTHON=python3.12'." >&2; \
+	    exit 1; }
+	@echo "Installing streamsal and torch into $(VENV): a few minutes, once." >&2
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
