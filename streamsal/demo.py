@@ -226,7 +226,7 @@ class Leader:
 
     def paint(self, frame: int) -> Pixels:
         picture = self.far[:, frame * self.step :][:, : self.width].copy()
-        for sprite, late in ((self.follow, 0.17), (self.lead, 0.0)):
+        for sprite, late in ((self.follow, 0.22), (self.lead, 0.0)):
             x, y = self._flight(frame / self.n_frames - late)
             draw(picture, sprite, x * self.width, y * self.height)
         seen = slice(3 * self.step * frame, 3 * self.step * frame + self.width)
