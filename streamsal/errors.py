@@ -10,7 +10,9 @@ StreamsalError                70  a bug of ours
 ├── MissingInput              66  name a file that exists
 ├── DeviceError               69  no such device, or out of memory at batch size 1
 ├── WriteError                74  make room or repair permissions, then run again
-└── Stopped                   75  stopped early, or another copy holds the task: run again
+└── Stopped                   75  stopped early: run again, it resumes
+    ├── Held                      another copy works on the same thing: leave it to that one
+    └── Interrupted          130  Ctrl-C
 
 The message is one sentence: what happened, in which file and frame, what to do. Wrong arguments from Python callers are
 plain ValueError or TypeError.
@@ -63,3 +65,11 @@ class WriteError(StreamsalError):
 
 class Stopped(StreamsalError):
     exit_code = 75
+
+
+class Held(Stopped):
+    pass
+
+
+class Interrupted(Stopped):
+    exit_code = 130

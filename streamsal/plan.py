@@ -12,6 +12,7 @@ so a frame meets the same neighbors in the same slots however the work is divide
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -178,9 +179,10 @@ class PlannedVideo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedModel:
-    """The model of a run; `sha256` is of its weights, or of its file where it is the user's own, or empty."""
+    """The model of a run: its name or file, its weights file, and the checksum of what these two hold."""
 
     name: str
+    weights: str = ""
     sha256: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -212,7 +214,7 @@ class Plan:
         content = self.to_dict()
         for video in content["videos"]:
             del video["path"], video["mtime_ns"]
-        del content["version"]
+        del content["version"], content["model"]["weights"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -283,7 +285,7 @@ def cut(videos: Sequence[PlannedVideo], n_shards: int, batch_size: int) -> tuple
     total = sum(totals)
     borders = [_border(videos, costs, totals, t * total // n_shards, batch_size, n_shards) for t in range(n_shards)]
     borders.append((len(videos), 0))
-    return tuple(_shard(videos, first, last) for first, last in zip(borders, borders[1:], strict=False))
+    return tuple(_shard(videos, first, last) for first, last in itertools.pairwise(borders))
 
 
 def _frame_cost(video: PlannedVideo) -> int:
@@ -354,7 +356,7 @@ def differences(planned: Plan, wanted: Plan, *, shards: bool) -> list[str]:
             )
         else:
             found += _fields(f"{video.name}: ", video, other, skip={"path", "mtime_ns", "size"})
-    found += _fields("model ", planned.model, wanted.model)
+    found += _fields("model ", planned.model, wanted.model, skip={"weights"})
     found += _fields("", planned.settings, wanted.settings)
     if planned.batch_size != wanted.batch_size:
         found.append(f"batch size {planned.batch_size} in the plan, {wanted.batch_size} now")

@@ -60,7 +60,7 @@ def memory_mb() -> int:
 
 
 class Progress:
-    """Shows how far a computation is: rich bar on a terminal, a line every 30 s elsewhere, JSON lines with `as_json`."""
+    """Shows how far a computation is: rich bar on a terminal, a line every 30 s elsewhere, or JSON lines."""
 
     def __init__(self, *, quiet: bool = False, as_json: bool = False, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr

@@ -1,0 +1,5 @@
+"""`python -m streamsal`."""
+
+from .cli import main
+
+raise SystemExit(main())

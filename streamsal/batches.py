@@ -1,0 +1,154 @@
+"""From decoded pictures to batches on the device, in memory that is allocated once and used in turn.
+
+Each frame goes into the slot of the batch that the plan's grid gives it; slots of frames that a shard does not need
+repeat a neighbor, so that every batch has the same shape on the device.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .color import RgbConverter
+from .decode import VideoReader
+from .models.spec import Batch
+from .plan import Slots
+
+if TYPE_CHECKING:
+    from .decode import Frame
+    from .engine import Job
+    from .progress import Meter
+
+T = TypeVar("T")
+AHEAD = 2  # batches waiting between two stages
+
+
+def assemble(job: Job, start: int, stop: int, holes: set[int], meter: Meter) -> Generator[Batch]:
+    """Batches on the device. Staging memory is allocated once and used in turn (pinned where the device is CUDA)."""
+    video, spec = job.video, job.model.spec
+    slots = list(job.video.grid(job.batch_size).batches(start, stop))
+    if not slots:
+        return
+    step = spec.pixel_step if (video.height, video.width) == (video.model_height, video.model_width) else 1
+    shape = (job.batch_size, -(-video.height // step), -(-video.width // step), 3)
+    cuda = job.device.type == "cuda"
+    # One buffer is being filled, AHEAD wait, one is in use: none is filled again before its user is done with it.
+    staging = [torch.zeros(shape, dtype=torch.uint8, pin_memory=cuda) for _ in range(min(AHEAD + 2, len(slots)))]
+    copied = [torch.cuda.Event() for _ in staging] if cuda else []
+    side = torch.cuda.Stream(job.device) if cuda else None
+    convert = RgbConverter(display_matrix=job.index.display_matrix, size=(video.height, video.width))
+    with VideoReader(job.index, workers=job.decode_workers) as reader:
+        frames = reader.read(_frames(slots))
+        for turn, batch_slots in enumerate(slots):
+            buffer = staging[turn % len(staging)]
+            with meter.busy("decode", frames=len(batch_slots.frames)):
+                if cuda:
+                    copied[turn % len(staging)].synchronize()
+                _fill(buffer.numpy(), batch_slots, frames, convert, step, holes)
+            if side:
+                with torch.cuda.stream(side):
+                    on_device = buffer.to(job.device, non_blocking=True)
+                    copied[turn % len(staging)].record(side)
+                side.synchronize()  # in this thread, so that the model's never waits
+            else:
+                on_device = buffer.to(job.device)
+            yield _batch(job, on_device, batch_slots, step)
+
+
+def _fill(
+    buffer: np.ndarray, slots: Slots, frames: Iterator[Frame], convert: RgbConverter, step: int, holes: set[int]
+) -> None:
+    """Put the batch's frames into their slots. A hole shows the picture that the decoder found nearest in its run."""
+    for slot in range(slots.present.start, slots.present.stop):
+        frame = next(frames)
+        if frame.hole:
+            holes.add(frame.index)
+        if frame.picture is None:
+            buffer[slot] = 0
+        else:
+            convert(frame.picture, step=step, out=buffer[slot])
+    buffer[: slots.present.start] = buffer[slots.present.start]
+    buffer[slots.present.stop :] = buffer[slots.present.stop - 1]
+
+
+def _batch(job: Job, frames: Tensor, slots: Slots, step: int) -> Batch:
+    video = job.video
+    if (video.height, video.width) != (video.model_height, video.model_width):
+        frames = resize(frames, video.model_height, video.model_width)
+        rest = job.model.spec.pixel_step
+        frames = frames[:, ::rest, ::rest]
+    frame = np.full(job.batch_size, -1, np.int64)
+    frame[slots.present] = slots.frames
+    return Batch(
+        frames_nhwc=frames,
+        frame=frame,
+        pts_seconds=np.where(frame < 0, np.nan, job.index.pts_seconds[frame]),
+        present=slots.present,
+    )
+
+
+def resize(frames_nhwc: Tensor, height: int, width: int) -> Tensor:
+    """uint8 (n, H, W, 3) to (n, height, width, 3): bilinear with antialias, half-pixel centers, rounded to uint8."""
+    size = (height, width)
+    small = [
+        torch.nn.functional.interpolate(
+            frame[None].permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=True, align_corners=False
+        )
+        for frame in frames_nhwc  # one by one: the float32 copy of a whole batch of large frames would be several GB
+    ]
+    return torch.cat(small).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _frames(slots: Sequence[Slots]) -> Sequence[int]:
+    first, last = slots[0].frames[0], slots[-1].frames[-1]
+    if last - first + 1 == sum(len(s.frames) for s in slots):
+        return range(first, last + 1)
+    return [frame for s in slots for frame in s.frames]
+
+
+def prefetch(items: Generator[T], ahead: int) -> Generator[T]:
+    """`items`, computed in a thread of their own, at most `ahead` waiting; closing it stops and joins the thread."""
+    waiting: queue.Queue[tuple[str, Any]] = queue.Queue(ahead)
+    closed = threading.Event()
+
+    def put(kind: str, value: Any) -> bool:
+        while not closed.is_set():
+            try:
+                waiting.put((kind, value), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            with closing(items):
+                for item in items:
+                    if not put("item", item):
+                        return
+        except BaseException as error:
+            put("error", error)
+        else:
+            put("end", None)
+
+    thread = threading.Thread(target=work, name="streamsal-decode", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = waiting.get()
+            if kind == "item":
+                yield value
+            elif kind == "error":
+                raise value
+            else:
+                return
+    finally:
+        closed.set()
+        thread.join()

@@ -1,0 +1,50 @@
+"""Which device computes, in which precision, with how many cores: decided once, here, and passed down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from .errors import DeviceError, UsageError
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto`: the first CUDA device, else Apple's GPU, else the CPU. Raises DeviceError if the one named is absent."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"no such device: {name!r}; use auto, cpu, cuda, cuda:N or mps") from None
+    if device.type == "cuda":
+        n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= n_devices:
+            raise DeviceError(f"{name} was asked for, and {n_devices} CUDA devices are visible here; use --device cpu")
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("mps was asked for and is not available here; use --device cpu")
+    elif device.type not in ("cpu", "mps"):
+        raise UsageError(f"no such device: {name!r}; use auto, cpu, cuda, cuda:N or mps")
+    return device
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto`: float16 on CUDA, float32 elsewhere. Only models that allow autocast are touched by it."""
+    if name == "auto":
+        name = "fp16" if device.type == "cuda" else "fp32"
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[name]
+
+
+def usable_cores() -> int:
+    """Processors this process may use: what Slurm gave the task, else the affinity mask; never the whole node's."""
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def inference(device: torch.device, dtype: torch.dtype, *, autocast: bool) -> Iterator[None]:
+    """No gradients, and autocast where the model's spec allows it."""
+    with torch.no_grad(), torch.autocast(device.type, dtype, enabled=autocast and dtype != torch.float32):
+        yield

@@ -1,0 +1,257 @@
+"""The one flow: seek > decode > batch > model > chunk > store. Everything that computes goes through `compute`.
+
+Frames come from `decode` in a thread of their own, already converted into preallocated staging memory; the model runs
+in the caller's thread; the store packs and compresses on its own threads. Two batches at most wait between two stages,
+so memory depends on the batch, never on the video's length. Knows no model by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import density
+from .batches import AHEAD, assemble, prefetch
+from .devices import inference, resolve_device, resolve_dtype
+from .errors import DeviceError, UsageError
+from .index import VideoIndex, index_video
+from .models import create_model
+from .models.spec import Batch, Model, Output, Result, Video
+from .plan import PlannedVideo
+from .prepare import auto_batch_size, plan_video
+from .progress import Meter
+
+Dtype = Literal["auto", "fp32", "fp16", "bf16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """What one step yields: frame numbers, times, and each output at the resolution the model computes.
+
+    `frame` int64 (n,); `pts_seconds` float64 (n,); `hole` bool (n,), True where the video has no picture and the values
+    are NaN; `values` {output: (n, ...) float32 on the device}; `size` (height, width) of the displayed frame in pixels.
+    """
+
+    frame: np.ndarray
+    pts_seconds: np.ndarray
+    hole: np.ndarray
+    values: Mapping[str, Tensor]
+    outputs: tuple[Output, ...]
+    size: tuple[int, int]
+
+    @property
+    def log_density(self) -> Tensor:
+        """(n, H, W) float32 natural-log density of every displayed pixel, logsumexp 0 per frame; NaN at holes.
+
+        Raises UsageError for a model whose first output is no density.
+        """
+        output = self.outputs[0]
+        if output.kind != "log_density" or output.readback is None:
+            raise UsageError(f"{output.name} is a {output.kind}, not a log density: read chunk.values[{output.name!r}]")
+        return density.full_size(self.values[output.name], *self.size, output.readback)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A model about to run over a video: what `compute` needs beside the frames it is to own."""
+
+    index: VideoIndex
+    video: PlannedVideo
+    model: Model
+    batch_size: int
+    device: torch.device
+    dtype: torch.dtype
+    decode_workers: int = 1
+    on_event: Callable[..., None] = lambda event, **facts: None
+
+
+def stream(
+    source: str | Path | VideoIndex,
+    *,
+    model: str | Model = "sigmotion",
+    start: int | str = 0,
+    stop: int | str | None = None,
+    every: int = 1,
+    device: str = "auto",
+    dtype: Dtype = "auto",
+    batch_size: int | Literal["auto"] = "auto",
+    long_side: int | None = None,
+    px_per_degree: float | None = None,
+    weights: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Iterator[Chunk]:
+    """Predictions for the frames start, start + every, ... below stop, in display order, a few batches in memory.
+
+    `start`, `stop`: a frame number, seconds ("4.8s") or a timecode ("00:01:02.5").
+    Raises MissingInput, VideoError, UsageError, MissingWeights, DeviceError.
+    """
+    index = source if isinstance(source, VideoIndex) else index_video(source)
+    where = resolve_device(device)
+    network = create_model(model, weights=weights, device=where, **(options or {})) if isinstance(model, str) else model
+    video = plan_video(
+        index,
+        name=Path(index.path).name,
+        spec=network.spec,
+        start=start,
+        stop=stop,
+        every=every,
+        long_side=long_side,
+        px_per_degree=px_per_degree,
+    )
+    job = Job(
+        index=index,
+        video=video,
+        model=network,
+        batch_size=auto_batch_size(video) if batch_size == "auto" else batch_size,
+        device=where,
+        dtype=resolve_dtype(dtype, where),
+    )
+    return compute(job, video.start, video.stop)
+
+
+def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> Generator[Chunk]:
+    """Chunks for the selected frames in [start, stop), warm-up and look-ahead included in what is read, not in what is
+    yielded."""
+    meter = meter or Meter()
+    spec, video, index = job.model.spec, job.video, job.index
+    owned = range(start, min(stop, video.stop), video.every)
+    holes: set[int] = set()
+
+    def chunk(result: Result | None) -> Iterator[Chunk]:
+        keep = [row for row, frame in enumerate(result.frame) if int(frame) in owned] if result else []
+        if not result or not keep:
+            return
+        frame = result.frame[keep]
+        hole = np.array([int(f) in holes for f in frame])
+        values = {name: _rows(result.values[name], keep) for name in result.values}
+        for value in values.values():
+            value[torch.from_numpy(hole)] = float("nan")
+        yield Chunk(
+            frame=frame,
+            pts_seconds=index.pts_seconds[frame],
+            hole=hole,
+            values=values,
+            outputs=spec.outputs,
+            size=(video.height, video.width),
+        )
+
+    with closing(prefetch(assemble(job, start, stop, holes, meter), AHEAD)) as batches:
+        state = job.model.begin(
+            Video(
+                name=video.name,
+                n_frames=video.n_frames,
+                frame_rate=video.frame_rate,
+                height=video.model_height,
+                width=video.model_width,
+            )
+        )
+        size = job.batch_size
+        for batch in batches:
+            with meter.busy("model", frames=batch.present.stop - batch.present.start):
+                results, size = _step(job, batch, state, size)
+                chunks = [c for result in results for c in chunk(result)]
+            yield from chunks
+        with meter.busy("model"), inference(job.device, job.dtype, autocast=spec.autocast):
+            last = list(chunk(job.model.end(state)))
+        yield from last
+
+
+def predict(
+    frames: np.ndarray,
+    *,
+    model: Model,
+    fps: float = 25.0,
+    device: str = "auto",
+    dtype: Dtype = "auto",
+    batch_size: int = 8,
+    native: bool = False,
+) -> np.ndarray:
+    """Maps of a clip in memory: (T, H, W, 3) uint8 RGB -> (T, H, W) float32 log density, or at stored size if `native`.
+
+    The model and the numbers are those of `stream`; only the decoder is missing.
+    """
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        raise ValueError(f"frames must be (T, H, W, 3) uint8 RGB, got {frames.shape} {frames.dtype}")
+    n, height, width = frames.shape[:3]
+    where = resolve_device(device)
+    window = model.spec.window(fps)
+    state = model.begin(Video(name="clip", n_frames=n, frame_rate=fps, height=height, width=width))
+    output = model.spec.outputs[0]
+    found: dict[int, np.ndarray] = {}
+
+    def keep(result: Result | None) -> None:
+        if result:
+            values = result.values[output.name]
+            if not native and output.readback:
+                values = density.full_size(values, height, width, output.readback)
+            found.update(zip(result.frame.tolist(), values.float().cpu().numpy(), strict=True))
+
+    step = model.spec.pixel_step
+    with inference(where, resolve_dtype(dtype, where), autocast=model.spec.autocast):
+        for base in range(0, n, batch_size):
+            numbers = np.minimum(np.arange(base, base + batch_size), n - 1)
+            batch = Batch(
+                frames_nhwc=torch.from_numpy(np.ascontiguousarray(frames[numbers, ::step, ::step])).to(where),
+                frame=np.arange(base, base + batch_size),
+                pts_seconds=np.arange(base, base + batch_size) / fps,
+                present=slice(0, min(batch_size, n - base)),
+            )
+            keep(model.step(batch, state))
+        keep(model.end(state))
+    missing = n - len(found)
+    if missing:
+        raise RuntimeError(f"the model gave no result for {missing} of {n} frames (window {window})")
+    return np.stack([found[frame] for frame in range(n)])
+
+
+def _step(job: Job, batch: Batch, state: Any, size: int) -> tuple[list[Result], int]:
+    """Run one batch in pieces of `size` slots, halving the piece while the device is out of memory.
+
+    Also returns the size that fitted, for the next batch. The batch grid stays; only bits in the last place may differ.
+    """
+    results, low = [], 0
+    while low < job.batch_size:
+        piece = _piece(batch, low, size)
+        try:
+            if piece is not None:
+                with inference(job.device, job.dtype, autocast=job.model.spec.autocast):
+                    results.append(job.model.step(piece, state))
+            low += size
+        except torch.OutOfMemoryError as error:
+            frame = int(batch.frame[batch.present][0])
+            if size == 1:
+                raise DeviceError(
+                    f"out of memory on {job.device} at batch size 1, {job.video.name} frame {frame}: "
+                    "use --long-side to make the frames smaller, or a larger device"
+                ) from error
+            size = -(-size // 2)
+            if job.device.type == "cuda":
+                torch.cuda.empty_cache()
+            job.on_event("oom", video=job.video.name, frame=frame, retry_with_batch_size=size)
+    return results, size
+
+
+def _piece(batch: Batch, low: int, size: int) -> Batch | None:
+    """Slots low ... low + size of a batch, None if no frame of ours is among them."""
+    high = min(low + size, len(batch.frame))
+    present = slice(max(batch.present.start, low) - low, min(batch.present.stop, high) - low)
+    if present.start >= present.stop:
+        return None
+    return replace(
+        batch,
+        frames_nhwc=batch.frames_nhwc[low:high],
+        frame=batch.frame[low:high],
+        pts_seconds=batch.pts_seconds[low:high],
+        present=present,
+    )
+
+
+def _rows(value: Tensor, keep: list[int]) -> Tensor:
+    return value[keep].float()  # a copy: holes are written into it

@@ -1,0 +1,54 @@
+"""All tasks of a run on this machine: in this process, or one process per GPU on one plan."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import StreamsalError
+from .plan import Plan
+from .progress import Progress
+from .status import run_status
+from .task import Stop, infer, stopped
+
+
+def cuda_devices() -> list[str]:
+    import torch
+
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+
+
+def infer_all(
+    run: Path, devices: Sequence[str], *, decode_workers: int, progress: Progress, stop: Stop = lambda: ""
+) -> None:
+    """Computes every task that is not done. Raises the first task's error, Stopped when `stop` names a reason."""
+    if len(devices) > 1:
+        _one_process_each(run, devices, progress, stop)
+        return
+    for task in range(len(Plan.load(run / "plan.json").shards)):
+        infer(run, task, device=devices[0], decode_workers=decode_workers, progress=progress, stop=stop)
+
+
+def _one_process_each(run: Path, devices: Sequence[str], progress: Progress, stop: Stop) -> None:
+    """Processes that each take the next free task; a GPU that is slower takes fewer."""
+    command = [sys.executable, "-m", "streamsal", "infer", str(run), "--task-id", "any", "--quiet", "--device"]
+    workers = [subprocess.Popen([*command, device]) for device in devices]
+    try:
+        with progress.track(f"{len(devices)} devices", (found := run_status(run)).rows, found.done):
+            while any(worker.poll() is None for worker in workers):
+                if reason := stop():
+                    raise stopped(reason, f"{run} has {run_status(run).done} results safe")
+                progress.update(run_status(run).done)
+                time.sleep(1)
+    finally:
+        for worker in workers:
+            worker.terminate()
+        codes = [worker.wait() for worker in workers]
+    bad = next((code for code in codes if code), 0)
+    if bad:
+        error = StreamsalError(f"a task of {run} failed: see `streamsal status {run}` and {run}/logs")
+        error.exit_code = bad if bad > 0 else 70
+        raise error

@@ -1,0 +1,331 @@
+"""From what a user types to a plan: which videos, which frames, at what size, for which model.
+
+The plan and the frame indexes of its videos are written once, under a lock, by whoever comes first; everybody else
+reads them and is told what differs if they asked for something else. Computes no frame.
+"""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from . import __version__
+from .errors import BadInput, MissingInput, PlanMismatch, StreamsalError, UsageError
+from .files import lock, make_folder
+from .index import VideoIndex, index_video
+from .models import code_sha256, is_user_file, spec_of, weights_sha256
+from .models.spec import ModelSpec
+from .plan import Plan, PlannedModel, PlannedVideo, Settings, cut, differences
+
+# fmt: off
+SUFFIXES = frozenset({
+    ".3gp", ".avi", ".flv", ".gif", ".h264", ".hevc", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
+    ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv",
+})
+# fmt: on
+Position = int | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a user asks of a run; every field has the meaning of the option of that name.
+
+    `tasks` None: as the plan in the run directory says, one if there is none.
+    """
+
+    model: str = "sigmotion"
+    weights: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    tasks: int | None = None
+    start: Position = 0
+    stop: Position | None = None
+    every: int = 1
+    batch_size: int | Literal["auto"] = "auto"
+    dtype: str = "auto"
+    store_dtype: str = "float16"
+    long_side: int | None = None
+    px_per_degree: float | None = None
+    stream: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tasks", "every", "batch_size", "long_side"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise UsageError(f"--{name.replace('_', '-')} {value} makes no sense: it has to be at least 1")
+        if self.px_per_degree is not None and not self.px_per_degree > 0:
+            raise UsageError(f"--px-per-degree {self.px_per_degree} makes no sense: it has to be positive")
+        if self.long_side and self.px_per_degree:
+            raise UsageError("--long-side and --px-per-degree both set the model's scale: give one of them")
+
+
+def make_plan(
+    videos: Sequence[str | Path],
+    run: str | Path,
+    request: Request,
+    *,
+    on_rejected: Callable[[StreamsalError], None] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Plan:
+    """The plan of `run`: made and written now, or the one that is there if it agrees with the request.
+
+    Several may call this at once; one makes the plan, the others wait and read it. `on_rejected` is told of each file
+    that is no readable video, and the rest is planned; without it the first such file raises.
+    Raises MissingInput, VideoError, UsageError, PlanMismatch (saying what differs), WriteError.
+    """
+    spec = spec_of(request.model, **request.options)
+    paths = [Path(os.path.abspath(video)) for video in videos]
+    names = video_names(paths)
+    make_folder(run)
+    with lock(Path(run) / ".plan.lock", wait=True):
+        old = Plan.load(Path(run) / "plan.json") if (Path(run) / "plan.json").exists() else None
+        planned, error = [], None
+        for path, name in zip(paths, names, strict=True):
+            try:
+                index = _index(path, Path(run), name, request.stream, old, say)
+                planned.append(_planned(index, name, spec, request))
+            except (MissingInput, BadInput) as failure:
+                if on_rejected is None or isinstance(failure, PlanMismatch):
+                    raise
+                on_rejected(failure)
+                error = failure
+        if not planned:
+            raise error or MissingInput("no video was named")
+        plan = _cut(planned, request, old)
+        if old is None:
+            plan.save(Path(run) / "plan.json")
+            return plan
+        different = differences(old, plan, shards=request.tasks is not None)
+        if different:
+            raise PlanMismatch(
+                f"{run} was planned otherwise: {'; '.join(different)}. Give the same settings, or another run with -o"
+            )
+        return old
+
+
+def _cut(planned: Sequence[PlannedVideo], request: Request, old: Plan | None) -> Plan:
+    size = request.batch_size
+    batch_size = min(auto_batch_size(video) for video in planned) if size == "auto" else size
+    if size == "auto" and old is not None:
+        batch_size = old.batch_size
+    n_shards = request.tasks or (len(old.shards) if old else 1)
+    return Plan(
+        model=PlannedModel(
+            name=os.path.abspath(request.model) if is_user_file(request.model) else request.model,
+            weights=os.path.abspath(request.weights) if request.weights else "",
+            sha256=model_sha256(request.model, request.weights),
+            options=dict(request.options),
+        ),
+        settings=Settings(
+            dtype=request.dtype,
+            store_dtype=request.store_dtype,
+            long_side=request.long_side,
+            px_per_degree=request.px_per_degree,
+        ),
+        batch_size=batch_size,
+        videos=tuple(planned),
+        shards=cut(planned, n_shards, batch_size),
+        version=__version__,
+    )
+
+
+def _planned(index: VideoIndex, name: str, spec: ModelSpec, request: Request) -> PlannedVideo:
+    return plan_video(
+        index,
+        name=name,
+        spec=spec,
+        start=request.start,
+        stop=request.stop,
+        every=request.every,
+        long_side=request.long_side,
+        px_per_degree=request.px_per_degree,
+    )
+
+
+def _index(
+    path: Path, run: Path, name: str, stream: int | None, old: Plan | None, say: Callable[[str], None]
+) -> VideoIndex:
+    """The index in the run directory if it is this video's, else a new one, written there."""
+    sidecar = index_path(run, name)
+    if sidecar.exists():
+        try:
+            index = replace(VideoIndex.load(sidecar), path=str(path))
+            index.check_unchanged()
+        except PlanMismatch:
+            if old is not None and any(video.name == name for video in old.videos):
+                raise
+        else:
+            if stream is None or stream == index.stream:
+                return index
+    index = index_video(path, stream=stream)
+    if old is None:
+        make_folder(sidecar.parent)
+        index.save(sidecar)
+        size = f"{index.display_width}x{index.display_height}"
+        say(f"{name}: {index.n_frames} frames, {index.frame_rate:.3f} fps, {size}")
+    return index
+
+
+def model_sha256(model: str, weights: str | None) -> str:
+    """Checksum of what the plan cannot say of a model: its weights and, of a user's own, its file. Empty without."""
+    return "+".join(filter(None, (weights_sha256(model, weights), code_sha256(model))))
+
+
+def check_model(planned: PlannedModel) -> None:
+    """Raises PlanMismatch when weights or model file are not those that the plan was made with."""
+    found = model_sha256(planned.name, planned.weights or None)
+    if found != planned.sha256:
+        raise PlanMismatch(
+            f"{planned.weights or planned.name} has changed since the plan was made (sha256 {planned.sha256[:8]} then, "
+            f"{found[:8]} now): put the old one back, or plan a new run with -o"
+        )
+
+
+def checked_index(run: Path, video: PlannedVideo) -> VideoIndex:
+    """The planned video's index. Raises MissingInput or PlanMismatch when the file is gone or another than planned."""
+    index = replace(VideoIndex.load(index_path(run, video.name)), path=video.path)
+    index.check_unchanged()
+    if index.fingerprint != video.fingerprint:
+        raise PlanMismatch(f"the index of {video.name} in {run} is of another video: delete the run and plan again")
+    return index
+
+
+def index_path(run: Path, name: str) -> Path:
+    return run / "index" / f"{name}.npz"
+
+
+def plan_video(
+    index: VideoIndex,
+    *,
+    name: str,
+    spec: ModelSpec,
+    start: Position = 0,
+    stop: Position | None = None,
+    every: int = 1,
+    long_side: int | None = None,
+    px_per_degree: float | None = None,
+) -> PlannedVideo:
+    """What is wanted of one video, in frame numbers and pixels. Raises UsageError for positions outside the video."""
+    window = spec.window(index.frame_rate)
+    first = frame_at(index, start, name)
+    last = index.n_frames if stop is None else frame_at(index, stop, name)
+    if first >= last:
+        raise UsageError(f"{name}: no frame from {start} to {stop}; the video has frames 0 to {index.n_frames - 1}")
+    height, width = index.display_height, index.display_width
+    scale = model_scale(height, width, spec, long_side, px_per_degree)
+    return PlannedVideo(
+        name=name,
+        path=index.path,
+        size=index.size,
+        mtime_ns=index.mtime_ns,
+        fingerprint=index.fingerprint,
+        stream=index.stream,
+        n_frames=index.n_frames,
+        frame_rate=index.frame_rate,
+        height=height,
+        width=width,
+        model_height=max(1, round(height * scale)),
+        model_width=max(1, round(width * scale)),
+        start=first,
+        stop=last,
+        every=every,
+        past=window.past,
+        future=window.future,
+    )
+
+
+def model_scale(height: int, width: int, spec: ModelSpec, long_side: int | None, px_per_degree: float | None) -> float:
+    """Factor from displayed pixels to the model's: never above 1 for `long_side`, which only makes frames smaller."""
+    if long_side:
+        return min(1.0, long_side / max(height, width))
+    if px_per_degree:
+        if spec.px_per_degree is None:
+            raise UsageError(f"{spec.name} was trained at no particular px per degree: use --long-side instead")
+        return spec.px_per_degree / px_per_degree
+    return 1.0
+
+
+SECONDS = re.compile(r"(?P<seconds>\d+(\.\d+)?)s")
+TIMECODE = re.compile(r"((?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(\.\d+)?)")
+
+
+def frame_at(index: VideoIndex, position: Position, name: str) -> int:
+    """The first frame at or after a position: a frame number, seconds ("4.8s") or a timecode ("00:01:02.5").
+
+    Times count from the first frame. A position behind the end is the number of frames.
+    """
+    text = str(position).strip()
+    if re.fullmatch(r"\d+", text):
+        return min(int(text), index.n_frames)
+    match = SECONDS.fullmatch(text) or TIMECODE.fullmatch(text)
+    if not match:
+        raise UsageError(f"{text!r} is no position in {name}: give a frame (120), seconds (4.8s) or a time (0:01:02.5)")
+    parts = match.groupdict()
+    seconds = 3600 * int(parts.get("hours") or 0) + 60 * int(parts.get("minutes") or 0) + float(parts["seconds"])
+    return int(np.searchsorted(index.pts_seconds - index.pts_seconds[0], seconds - 1e-6))
+
+
+def auto_batch_size(video: PlannedVideo) -> int:
+    """Frames per batch: as many as fit 48 MiB of staging as RGB, a power of two from 1 to 32.
+
+    48 MiB holds 8 frames of 1080p; larger batches made nothing faster on a CPU and only add latency and memory.
+    """
+    fitting = (48 << 20) // (video.height * video.width * 3)
+    return 1 << min(5, max(0, int(math.log2(max(1, fitting)))))
+
+
+def find_videos(arguments: Sequence[str]) -> list[Path]:
+    """Files, directories, glob patterns and @LIST.txt, in the order given, without repetition.
+
+    Raises MissingInput for a path that is not there and for a directory without a video.
+    """
+    found: list[Path] = []
+    for argument in arguments:
+        path = Path(argument)
+        if argument.startswith("@"):
+            found += find_videos(_lines(Path(argument[1:])))
+        elif path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and _shown(p, path))
+            if not inside:
+                raise MissingInput(f"no video in the directory {path}: looked for {' '.join(sorted(SUFFIXES))}")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        elif glob.has_magic(argument):
+            matching = sorted(Path(p) for p in glob.glob(argument, recursive=True) if os.path.isfile(p))
+            if not matching:
+                raise MissingInput(f"no file matches {argument}")
+            found += matching
+        else:
+            raise MissingInput(f"no such file: {path}")
+    return list(dict.fromkeys(found))
+
+
+def _shown(path: Path, top: Path) -> bool:
+    """Not hidden, and not inside a run directory: those hold our own films."""
+    return not any(part.startswith(".") or part.endswith(".streamsal") for part in path.relative_to(top).parts)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    except OSError:
+        raise MissingInput(f"no list of videos at {path}") from None
+
+
+def video_names(paths: Sequence[Path]) -> list[str]:
+    """What each video is called in a run: its path below the folder common to all, with `__` for `/`."""
+    if len(set(paths)) != len(paths):
+        raise UsageError("a video was named twice")
+    common = os.path.commonpath([path.parent for path in paths])
+    names = [str(path.relative_to(common)).replace("/", "__") for path in paths]
+    if len(set(names)) != len(names):
+        raise UsageError("two videos would get the same name: rename one, `__` stands for `/` in names")
+    return names
