@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsal.demo import SCENES, SOUND_RATE_HZ, open_scene, shot_list, write_demo_clip
+from streamsal.sample_clip import SCENES, SOUND_RATE_HZ, open_scene, shot_list, write_demo_clip
 
 SMALL = {"seconds": 3, "width": 192, "height": 108}
 
