@@ -150,7 +150,7 @@ class VideoIndex:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 header = json.loads(str(stored["header"]))
-                arrays = {name: stored[name] for name in stored.files if name != "header"}
+                arrays: dict[str, Any] = {name: stored[name] for name in stored.files if name != "header"}
         except FileNotFoundError:
             raise MissingInput(f"the frame index {path} does not exist: plan again") from None
         except Exception as error:  # zipfile, zlib, json and numpy each have their own
@@ -591,7 +591,7 @@ def _frames_of_decoding(
     numbers: list[int] = []
     times: list[int | None] = []
     with open_video(path, stream) as (container, video):
-        for picture in _decode_all(container, video, packets["packet_flags"]):
+        for picture in decode_all(container, video, packets["packet_flags"]):
             numbers.append(picture.opaque.packet)
             times.append(picture.pts)
     seen: dict[int, int] = {}
@@ -607,7 +607,8 @@ def _frames_of_decoding(
     }
 
 
-def _decode_all(container: InputContainer, stream: VideoStream, flags: np.ndarray) -> Iterator[Any]:
+def decode_all(container: InputContainer, stream: VideoStream, flags: np.ndarray) -> Iterator[Any]:
+    """Shown pictures of the whole stream in the decoder's order, tagged by packet."""
     decoder = stream.codec_context
     for number, packet in enumerate(packets_of(container, stream)):
         packet.opaque = Tag(packet=number, shown=not flags[number] & HIDDEN)

@@ -1,0 +1,592 @@
+"""A packet index and frame numbers in, exactly those frames out, in order.
+
+Decoding goes in canonical runs: from one proved entry point to the next, with the decoder reset in between, so the bits
+of a picture depend on its own run and never on where a reader starts. Pictures are known by the packet they came from;
+every packet is checked against the index; a picture that does not come is a hole that keeps its number. This module
+knows nothing of models or tasks.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+
+from .color import RgbConverter
+from .errors import PlanMismatch
+from .index import NO_TIME, Tag, VideoIndex, checksum, decode_all, index_video, open_video, packets_of, pictures_from
+
+AHEAD_BYTES = 256 << 20  # of decoded pictures that workers may hold before their turn comes
+SKIP_BYTES = 2 << 20  # reading on over this much costs less than a seek
+REORDER_PICTURES = 16  # the longest reordering that a codec allows: a number passed over by more will not come
+
+# Only here a seek by byte lands on the packet that begins there.
+_BYTE_SEEK = {"mpegts", "h264", "hevc", "m4v"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame:
+    """One frame as decoded. A hole keeps its number and time; its `picture` is the one decoded before it in the same
+    canonical run, else the next in the run, else None."""
+
+    index: int
+    pts_seconds: float
+    hole: bool
+    picture: av.VideoFrame | None = field(repr=False)
+    convert: Callable[[av.VideoFrame], np.ndarray] = field(repr=False)
+
+    @property
+    def rgb(self) -> np.ndarray | None:
+        """(H, W, 3) uint8 in displayed orientation, converted anew at each call; None for a hole."""
+        return None if self.hole or self.picture is None else self.convert(self.picture)
+
+
+def decode(
+    path: str | Path,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    rotate: bool = True,
+    index: VideoIndex | None = None,
+    workers: int = 1,
+) -> Iterator[Frame]:
+    """Frames start ... stop - 1 (None: to the end); `rotate=False` leaves them as they are stored.
+
+    The file is indexed first unless its `index` is given.
+    """
+    if index is None:
+        index = index_video(path)
+    frames = range(*slice(start, stop).indices(index.n_frames))
+    with VideoReader(index, rotate=rotate, workers=workers) as reader:
+        yield from reader.read(frames)
+
+
+class VideoReader:
+    """Frames of one indexed video by number; `workers` canonical runs are decoded at once, each by `threads` threads.
+
+    Not to be shared between threads. After a fork the child opens the file anew.
+    """
+
+    def __init__(
+        self,
+        index: VideoIndex,
+        *,
+        threads: int = 1,
+        workers: int = 1,
+        rotate: bool = True,
+        ahead_bytes: int = AHEAD_BYTES,
+    ) -> None:
+        if threads < 1 or workers < 1:
+            raise ValueError(f"{threads = } and {workers = } must be at least 1")
+        self.index = index
+        self._ahead_bytes = ahead_bytes
+        self._decoders = [RunDecoder(index, threads=threads) for _ in range(workers)]
+        matrix = index.display_matrix if rotate else None
+        size = (index.display_height, index.display_width) if rotate else (index.height, index.width)
+        self._convert = _PerThread(lambda: RgbConverter(display_matrix=matrix, size=size))
+
+    def read(self, frames: Sequence[int]) -> Iterator[Frame]:
+        """Each frame of an ascending sequence once; runs without a wanted frame are not decoded."""
+        wanted = np.asarray(frames, np.int64)
+        if wanted.size and (wanted[0] < 0 or wanted[-1] >= self.index.n_frames or (np.diff(wanted) <= 0).any()):
+            raise ValueError(f"frames must ascend within 0 ... {self.index.n_frames - 1}")
+        run_of_frame = np.searchsorted(self.index.entry_frame, wanted, side="right") - 1
+        runs, starts = np.unique(run_of_frame, return_index=True)
+        jobs = list(zip(runs.tolist(), np.split(wanted, starts[1:]), strict=True)) if wanted.size else []
+        if len(self._decoders) == 1 or len(jobs) < 2:
+            for run, numbers in jobs:
+                yield from self._frames(self._decoders[0], run, numbers)
+        else:
+            yield from _ordered(jobs, self._decoders, self._frames, self._ahead_bytes)
+
+    def close(self) -> None:
+        for decoder in self._decoders:
+            decoder.close()
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _frames(self, decoder: RunDecoder, run: int, wanted: np.ndarray) -> Generator[Frame]:
+        """The wanted frames of one run, holes filled with a picture of the same run."""
+        remaining = deque(wanted.tolist())
+        previous: av.VideoFrame | None = None
+        early_holes: list[int] = []
+        with closing(decoder.frames(run)) as numbered:
+            for number, picture in numbered:
+                if picture is not None:
+                    previous = picture
+                    while early_holes:
+                        yield self._frame(early_holes.pop(0), picture, hole=True)
+                if remaining and number == remaining[0]:
+                    remaining.popleft()
+                    if previous is None:
+                        early_holes.append(number)
+                    else:
+                        yield self._frame(number, previous, hole=picture is None)
+                if not remaining and not early_holes:
+                    return
+        for number in early_holes:
+            yield self._frame(number, None, hole=True)
+
+    def _frame(self, number: int, picture: av.VideoFrame | None, *, hole: bool) -> Frame:
+        seconds = float(self.index.pts_seconds[number])
+        return Frame(index=number, pts_seconds=seconds, hole=hole, picture=picture, convert=self._convert)
+
+
+class _PerThread:
+    """A converter for each thread that asks: swscale contexts must not be shared."""
+
+    def __init__(self, make: Callable[[], RgbConverter]) -> None:
+        self._make, self._local = make, threading.local()
+
+    def __call__(self, picture: av.VideoFrame) -> np.ndarray:
+        converter = getattr(self._local, "converter", None)
+        if converter is None:
+            converter = self._local.converter = self._make()
+        return converter(picture)
+
+
+class RunDecoder:
+    """Decodes canonical runs, in any order, from one container. One thread at a time."""
+
+    def __init__(self, index: VideoIndex, *, threads: int = 1) -> None:
+        self._index = index
+        self._source = PacketSource(index, threads=threads)
+        self._ends = np.append(index.entry_frame[1:], index.n_frames)
+        self._last_packets = _last_packets(index)
+        self._shared: dict[int, av.Packet] = {}  # packets that the run before has fed and the next one needs, too
+
+    def close(self) -> None:
+        self._shared.clear()
+        self._source.close()
+
+    def frames(self, run: int) -> Generator[tuple[int, av.VideoFrame | None]]:
+        """Every frame number of the run, ascending, with its picture or None for a hole.
+
+        Pictures come in display order, so in a sound file none waits here.
+        """
+        expected, end = int(self._index.entry_frame[run]), int(self._ends[run])
+        waiting: dict[int, av.VideoFrame] = {}
+        with closing(self._pictures(run)) as pictures:
+            for number, picture in pictures:
+                if number >= expected:
+                    waiting.setdefault(number, picture)
+                while waiting and (expected in waiting or len(waiting) > REORDER_PICTURES):
+                    yield expected, waiting.pop(expected, None)
+                    expected += 1
+        while expected < end:
+            yield expected, waiting.pop(expected, None)
+            expected += 1
+
+    def _pictures(self, run: int) -> Generator[tuple[int, av.VideoFrame]]:
+        """(frame number, picture) as the decoder gives them, for the packets of the run from a reset decoder on."""
+        index, source = self._index, self._source
+        first, last = int(index.entry_packet[run]), int(self._last_packets[run])
+        next_first = int(index.entry_packet[run + 1]) if run + 1 < len(self._ends) else index.n_packets
+        numbers = _FrameNumbers(index, slice(int(index.entry_frame[run]), int(self._ends[run])))
+        if source.opened_elsewhere():
+            self._shared.clear()
+        kept = self._shared if first in self._shared else {}
+        if not kept:
+            source.move_to(first)
+        self._shared = {}
+        decoder = source.decoder
+        try:
+            for number in range(first, last + 1):
+                packet = kept.pop(number) if number in kept else source.read(number)
+                if number >= next_first:
+                    self._shared[number] = packet
+                packet.opaque = Tag(packet=number, run=run)
+                for picture in pictures_from(decoder, packet):
+                    yield from numbers.of(picture, run)
+            for picture in pictures_from(decoder, None):
+                yield from numbers.of(picture, run)
+        finally:
+            decoder.flush_buffers()
+
+
+class _FrameNumbers:
+    """Frame numbers of the pictures of one run, by the packet in their tag and how often it has come."""
+
+    def __init__(self, index: VideoIndex, frames: slice) -> None:
+        packets, occurrences = index.frame_packet[frames], index.frame_occurrence[frames]
+        keys = zip(packets.tolist(), occurrences.tolist(), strict=True)
+        self._frame = dict(zip(keys, range(frames.start, frames.stop), strict=True))
+        self._seen: dict[int, int] = {}
+
+    def of(self, picture: av.VideoFrame, run: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        tag: Any = picture.opaque
+        if tag.run != run:
+            return
+        occurrence = self._seen.get(tag.packet, 0)
+        self._seen[tag.packet] = occurrence + 1
+        number = self._frame.get((tag.packet, occurrence))
+        if number is not None:
+            yield number, picture
+
+
+def _last_packets(index: VideoIndex) -> np.ndarray:
+    """For each run the last packet, in file order, that any of its frames needs."""
+    last = np.maximum.reduceat(index.frame_packet, index.entry_frame)
+    if index.trust == "packets":
+        return last
+    # A second field or the rest of a packed picture may follow in packets that stand for no frame of their own.
+    bearing = np.append(np.unique(index.frame_packet), index.n_packets)
+    return bearing[np.searchsorted(bearing, last, side="right")] - 1
+
+
+class PacketSource:
+    """The packets of an indexed stream by number; each is compared with its size and checksum in the index.
+
+    After a seek the first packet must be found in the index, else other ways are tried, and in the end reading from
+    the start of the file without decoding. A difference that is there on that way, too, means that the file changed.
+    """
+
+    def __init__(self, index: VideoIndex, *, threads: int = 1) -> None:
+        self._index, self._threads = index, threads
+        self._video: open_video | None = None
+        self._pid = os.getpid()
+        self._ends = np.cumsum(index.packet_size, dtype=np.int64)
+        self._seeks_failed = 0
+
+    def opened_elsewhere(self) -> bool:
+        """Whether this process has inherited the container: both would move one file offset, so it is left alone."""
+        if self._video is not None and self._pid != os.getpid():
+            self._video = None
+            return True
+        return False
+
+    @property
+    def decoder(self) -> Any:
+        return self._opened().stream.codec_context
+
+    def close(self) -> None:
+        if self._video is not None and not self.opened_elsewhere():
+            self._video.container.close()
+        self._video = None
+
+    def move_to(self, number: int) -> None:
+        """Let packet `number` be the next one to read."""
+        self._opened()
+        ahead = number - self._position
+        if ahead < 0 or self._bytes_between(self._position, number) > SKIP_BYTES:
+            ways = self._ways(number) if self._seeks_failed < 3 else []
+            if any(self._try(seek, number) for seek in ways):
+                self._seeks_failed = 0
+                return
+            self._seeks_failed += bool(ways)
+            if ways or ahead < 0:
+                self._reopen()
+        self._skip_to(number)
+
+    def read(self, number: int) -> av.Packet:
+        """Packet `number`, which must not lie before the present position. Raises PlanMismatch."""
+        self._opened()
+        self._skip_to(number)
+        packet = self._next()
+        if packet is None or not self._matches(packet, number):
+            if not self._linear:  # what follows a seek may differ from what a reader from the start sees
+                self._reopen()
+                return self.read(number)
+            raise self._mismatch(number)
+        return packet
+
+    def _opened(self) -> open_video:
+        self.opened_elsewhere()
+        if self._video is None:
+            self._reopen()
+        assert self._video is not None
+        return self._video
+
+    def _reopen(self) -> None:
+        self.close()
+        self._video = open_video(self._index.path, self._index.stream, threads=self._threads)
+        self._pid = os.getpid()
+        self._start_at(0, linear=True)
+        # Some decoders learn from the first packet what later ones rely on, such as DivX's version and with it the
+        # inverse transform: every decoder sees it before its first run, wherever that is.
+        first = self.read(0)
+        first.opaque = Tag(packet=0, run=-1)
+        pictures_from(self._video.stream.codec_context, first)
+        self._video.stream.codec_context.flush_buffers()
+        self._position, self._pushed_back = 0, first
+
+    def _start_at(self, position: int, *, linear: bool) -> None:
+        assert self._video is not None
+        self._packets = packets_of(self._video.container, self._video.stream)
+        self._pushed_back: av.Packet | None = None
+        self._position, self._linear = position, linear
+
+    def _next(self) -> av.Packet | None:
+        packet, self._pushed_back = self._pushed_back, None
+        if packet is None:
+            packet = next(self._packets, None)
+        self._position += 1
+        return packet
+
+    def _skip_to(self, number: int) -> None:
+        while self._position < number:
+            if self._next() is None:
+                raise self._mismatch(self._position - 1)
+
+    def _bytes_between(self, first: int, last: int) -> int:
+        return int(self._ends[last] - self._ends[first]) if first < len(self._ends) else 0
+
+    def _matches(self, packet: av.Packet, number: int) -> bool:
+        index = self._index
+        return (
+            number < index.n_packets
+            and packet.size == index.packet_size[number]
+            and checksum(packet) == index.packet_crc32[number]
+        )
+
+    def _mismatch(self, number: int) -> PlanMismatch:
+        frames = np.flatnonzero(self._index.frame_packet == number)
+        where = f"packet {number} (frame {frames[0]})" if len(frames) else f"packet {number}"
+        return PlanMismatch(f"{self._index.path} has changed since it was indexed ({where} differs): plan again")
+
+    def _ways(self, number: int) -> list[dict[str, Any]]:
+        """Arguments of the seeks to try for packet `number`, the best first."""
+        index, stream = self._index, self._opened().stream
+        ways: list[dict[str, Any]] = []
+        if index.container in _BYTE_SEEK and index.packet_pos[number] >= 0:
+            ways.append({"offset": int(index.packet_pos[number]), "unsupported_byte_offset": True})
+        earlier = index.entry_packet[: np.searchsorted(index.entry_packet, number, side="right")]
+        for entry in (number, *earlier[:-3:-1].tolist()):
+            times = [int(one[entry]) for one in (index.packet_pts, index.packet_dts) if one[entry] != NO_TIME]
+            if times and (way := {"offset": min(times), "stream": stream}) not in ways:
+                ways.append(way)
+        return ways
+
+    def _try(self, seek: dict[str, Any], number: int) -> bool:
+        """Seek, and find out from the packets themselves whether `number` can be reached from there."""
+        try:
+            self._opened().container.seek(**seek)
+        except av.error.FFmpegError:
+            return False
+        self._start_at(0, linear=False)
+        first = next(self._packets, None)
+        landed = None if first is None else self._locate(first)
+        if landed is None or landed > number:
+            return False
+        self._position, self._pushed_back = landed, first
+        while self._position < number:
+            if self._next() is None:
+                return False
+        packet = self._next()
+        if packet is None or not self._matches(packet, number):
+            return False
+        self._position, self._pushed_back = number, packet
+        return True
+
+    def _locate(self, packet: av.Packet) -> int | None:
+        """The packet's number, if size and checksum, and where they repeat time or position, leave only one."""
+        index = self._index
+        same = np.flatnonzero(index.packet_size == packet.size)
+        same = same[index.packet_crc32[same] == checksum(packet)]
+        for value, known in ((packet.pts, index.packet_pts), (packet.pos, index.packet_pos)):
+            if len(same) > 1 and value is not None:
+                same = same[known[same] == value]
+        return int(same[0]) if len(same) == 1 else None
+
+
+_FramesOfRun = Callable[[RunDecoder, int, np.ndarray], Generator[Frame]]
+
+
+def _ordered(
+    jobs: list[tuple[int, np.ndarray]], decoders: list[RunDecoder], frames_of: _FramesOfRun, ahead_bytes: int
+) -> Iterator[Frame]:
+    """Frames of all jobs in order; each decoder works in a thread of its own on the next job that nobody has."""
+    ahead = _Ahead(len(jobs), ahead_bytes)
+
+    def work(decoder: RunDecoder) -> None:
+        while (job := ahead.next_job()) is not None:
+            try:
+                with closing(frames_of(decoder, *jobs[job])) as frames:
+                    if not all(ahead.put(job, frame) for frame in frames):
+                        return
+                ahead.put(job, None)
+            except BaseException as error:  # the reading thread raises it when it comes to this job
+                ahead.put(job, error)
+                return
+
+    threads = [
+        threading.Thread(target=work, args=(decoder,), name=f"streamsal-decode-{number}", daemon=True)
+        for number, decoder in enumerate(decoders)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        for job in range(len(jobs)):
+            yield from ahead.take(job)
+    finally:
+        ahead.stop()
+        for thread in threads:
+            thread.join()
+
+
+class _Ahead:
+    """Frames decoded before their turn: at most `limit` bytes and a picture per worker, plus those just being read.
+
+    The job whose turn it is may always put one frame, so that full memory cannot stop everything.
+    """
+
+    def __init__(self, n_jobs: int, limit: int) -> None:
+        self._changed = threading.Condition()
+        self._limit, self._held, self._n_jobs = limit, 0, n_jobs
+        self._turn = self._taken = 0
+        self._stopped = False
+        self._queues: dict[int, deque[tuple[Frame | BaseException | None, int]]] = {0: deque()}
+
+    def next_job(self) -> int | None:
+        with self._changed:
+            if self._stopped or self._taken == self._n_jobs:
+                return None
+            self._queues.setdefault(self._taken, deque())
+            self._taken += 1
+            return self._taken - 1
+
+    def put(self, job: int, item: Frame | BaseException | None) -> bool:
+        """Wait for room and leave a frame, an error or None for the end; False when nobody reads any more."""
+        size = _bytes(item) if isinstance(item, Frame) else 0
+        with self._changed:
+            queue = self._queues[job]
+            self._changed.wait_for(
+                lambda: self._stopped or not size or self._held < self._limit or (job == self._turn and not queue)
+            )
+            if self._stopped:
+                return False
+            queue.append((item, size))
+            self._held += size
+            self._changed.notify_all()
+            return True
+
+    def take(self, job: int) -> Iterator[Frame]:
+        with self._changed:
+            self._turn = job
+            queue = self._queues.setdefault(job, deque())
+            self._changed.notify_all()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: queue)
+                item, size = queue.popleft()
+                self._held -= size
+                self._changed.notify_all()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                break
+            yield item
+        del self._queues[job]
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+def _bytes(frame: Frame) -> int:
+    return 0 if frame.picture is None else sum(plane.buffer_size for plane in frame.picture.planes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What `verify` found; every list names frames unless it says otherwise."""
+
+    n_frames: int
+    n_entries: int
+    index_differences: tuple[str, ...]  # fields in which an index made anew differs
+    unproved_entries: tuple[int, ...]  # entry frames whose own picture differs from a sequential decode
+    differ_from_sequential: tuple[int, ...]  # expected where the file is damaged
+    differ_between_shards: tuple[int, ...]  # never acceptable
+    holes: tuple[int, ...]
+
+    @property
+    def exact(self) -> bool:
+        """The index holds and any division of the work gives the same pictures: results can be trusted."""
+        return not self.index_differences and not self.differ_between_shards
+
+    @property
+    def sound(self) -> bool:
+        """Exact, and nothing is missing or differs from a full sequential decode."""
+        return self.exact and not (self.unproved_entries or self.differ_from_sequential or self.holes)
+
+
+def verify(index: VideoIndex) -> VerifyReport:
+    """Index the file again, and compare a sequential decode of all of it with 1, 2 and 7 shards read apart."""
+    again = index_video(index.path, stream=index.stream, entry_spacing=index.entry_spacing)
+    sequential = _checksums(index, decode_sequentially(index))
+    parts = [_read_in_parts(index, n_parts) for n_parts in (1, 2, 7)]
+    read, holes = parts[0]
+    between = np.zeros(index.n_frames, bool)
+    for other, other_holes in parts[1:]:
+        between |= (other != read) | (other_holes != holes)
+    differs = ~holes & (read != sequential)
+    return VerifyReport(
+        n_frames=index.n_frames,
+        n_entries=len(index.entry_frame),
+        index_differences=tuple(index.differences(again)),
+        unproved_entries=tuple(index.entry_frame[differs[index.entry_frame]].tolist()),
+        differ_from_sequential=tuple(np.flatnonzero(differs).tolist()),
+        differ_between_shards=tuple(np.flatnonzero(between).tolist()),
+        holes=tuple(np.flatnonzero(holes).tolist()),
+    )
+
+
+def decode_sequentially(index: VideoIndex) -> Iterator[tuple[int, av.VideoFrame]]:
+    """(frame, picture) of one plain decode from the first packet to the last: the truth that shards are held to."""
+    frame_of = _FrameNumbers(index, slice(0, index.n_frames))
+    with open_video(index.path, index.stream) as (container, stream):
+        for picture in decode_all(container, stream, index.packet_flags):
+            yield from frame_of.of(picture, run=0)
+
+
+def _read_in_parts(index: VideoIndex, n_parts: int) -> tuple[np.ndarray, np.ndarray]:
+    """(checksums, holes) by frame, every part read by a reader of its own."""
+    holes = np.zeros(index.n_frames, bool)
+
+    def pictures() -> Iterator[tuple[int, av.VideoFrame | None]]:
+        for numbers in np.array_split(np.arange(index.n_frames), n_parts):
+            with VideoReader(index) as reader:
+                for frame in reader.read(numbers.tolist()):
+                    holes[frame.index] = frame.hole
+                    yield frame.index, frame.picture
+
+    return _checksums(index, pictures()), holes
+
+
+def _checksums(index: VideoIndex, pictures: Iterator[tuple[int, av.VideoFrame | None]]) -> np.ndarray:
+    sums = np.zeros(index.n_frames, np.int64)
+    for number, picture in pictures:
+        sums[number] = -1 if picture is None else plane_checksum(picture)
+    return sums
+
+
+def plane_checksum(picture: av.VideoFrame) -> int:
+    """CRC-32 of the visible samples of all planes, without the padding of their lines."""
+    crc = zlib.crc32(f"{picture.format.name} {picture.width} {picture.height}".encode())
+    for number, plane in enumerate(picture.planes):
+        lines = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)
+        lines = lines[:: -1 if plane.line_size < 0 else 1, : _line_bytes(picture, number)]
+        crc = zlib.crc32(memoryview(np.ascontiguousarray(lines)), crc)
+    return crc
+
+
+def _line_bytes(picture: av.VideoFrame, plane: int) -> int | None:
+    if len(picture.planes) == 1:  # packed: samples may share bytes
+        return -(-picture.format.padded_bits_per_pixel * picture.width // 8)
+    parts = [one for one in picture.format.components if one.plane == plane]
+    return sum(one.width * -(-one.bits // 8) for one in parts) or None  # a palette has no component
