@@ -19,13 +19,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
 
 from .blockfile import BlockFile
-from .density import pack
+from .density import UINT16_STEP, StoreDtype, pack
 from .errors import UsageError, WriteError
 from .files import sync_folder, write_error
 from .models.spec import Output, Readback
@@ -109,9 +109,9 @@ def describe(output: Output, store_dtype: str, offsets: str | None) -> dict[str,
     readback = output.readback and json.dumps(asdict(output.readback))
     found = {"kind": output.kind, "units": output.units, "readback": readback or ""}
     if offsets:
-        value = f"{output.name}.astype(float32)"
+        value = f"{output.name}.astype('float32')"
         if store_dtype == "uint16":
-            value = f"-{output.name}.astype(float32) / 2000"
+            value = f"-numpy.expm1({output.name} * {UINT16_STEP})"
         found["how_to_read"] = (
             f"{value} + {offsets}[:, None, None] is the natural-log density on the stored grid, summing to 1 there"
         )
@@ -176,7 +176,7 @@ def _pack(output: Output, dtype: np.dtype, values: np.ndarray, frame: int) -> _P
     """One frame of one output, (1, ...) float32, as it goes into the file. Runs on a worker thread."""
     offset = np.nan
     if output.kind == "log_density":
-        stored, offsets = pack(values, dtype.name)
+        stored, offsets = pack(values, cast(StoreDtype, dtype.name))
         offset = float(offsets[0])
     else:
         with np.errstate(over="ignore"):
@@ -209,6 +209,10 @@ class _Block:
     pts_seconds: np.ndarray
     hole: np.ndarray
     packed: dict[str, list[Future[_Packed] | None]]
+
+    @property
+    def ready(self) -> bool:
+        return all(future is None or future.done() for futures in self.packed.values() for future in futures)
 
 
 class ShardWriter:
@@ -276,9 +280,12 @@ class ShardWriter:
             _Block(target, row, np.asarray(pts_seconds, np.float64), np.asarray(hole, np.bool_), packed)
         )
 
-    def commit(self) -> None:
-        """Make every appended row safe: rows first, then the counters that vouch for them. Raises WriteError."""
-        while self._blocks:
+    def commit(self, *, wait: bool = True) -> None:
+        """Make every appended row safe: rows first, then the counters that vouch for them. Raises WriteError.
+
+        With `wait` off, blocks that are still being compressed are left to the next commit.
+        """
+        while self._blocks and (wait or self._blocks[0].ready):
             self._write(self._blocks.popleft())
         advanced = [group for group in self._groups.values() if group.written > group.committed]
         if advanced:

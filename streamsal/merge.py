@@ -1,0 +1,402 @@
+"""Shards become one file per video, or one object to read from.
+
+In flow a plan and its shards; out comes RUN/NAME.h5 per video: small datasets copied, large ones a virtual dataset over
+the shards, nothing recomputed or recompressed. First every shard is checked to be whole; a run with gaps is refused,
+saying which tasks are missing, and what was merged before stays as it is. Knows no models and no pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from .blockfile import BlockFile
+from .errors import BadInput, IncompleteRun, MissingInput
+from .files import replacing
+from .maps import Maps, Segment, damaged_frame
+from .models.spec import Output
+from .plan import Plan, array_spec
+from .store import (
+    DONE,
+    FORMAT,
+    H5,
+    HISTORY,
+    NOT_COMPUTED,
+    STATUS_MEANING,
+    load_outputs,
+    offset_name,
+    read_row,
+    shard_path,
+)
+
+MERGED_FORMAT = "streamsal video 1"
+COMMIT_BYTES = 64 << 20  # of copied chunks held in memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPart:
+    """One video's group of one whole shard: its small arrays, and what its large datasets are like.
+
+    `datasets` {output: (shape of one frame, dtype)}. `history`: the attributes that may differ between shards.
+    """
+
+    video: str
+    shard: int
+    path: Path
+    outputs: tuple[Output, ...]
+    history: Mapping[str, str]
+    arrays: Mapping[str, np.ndarray]
+    datasets: Mapping[str, tuple[tuple[int, ...], np.dtype]]
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.arrays["frame"])
+
+
+class Unfinished(Exception):
+    """Why a shard cannot be used, in a few words."""
+
+
+def merge(run_dir: str | Path, *, materialise: bool = False, verify: bool = False) -> list[Path]:
+    """Write RUN/NAME.h5 for every video of the plan and return the paths.
+
+    `materialise`: files that hold all data themselves, the compressed chunks copied as they are. `verify`: read every
+    stored frame first. Raises IncompleteRun naming the tasks to run, BadInput naming a damaged frame, WriteError.
+    """
+    run = Path(run_dir)
+    plan = Plan.load(run / "plan.json")
+    shards = whole_shards(run, plan)
+    if verify:
+        for parts in shards.values():
+            _verify(parts)
+    written = []
+    for number, video in enumerate(plan.videos):
+        parts = [shards[k][video.name] for k, shard in enumerate(plan.shards) for p in shard if p.video == number]
+        if parts:
+            written.append(_write(run / f"{video.name}.h5", parts, materialise=materialise))
+    return written
+
+
+def whole_shards(run: Path, plan: Plan, video: int | None = None) -> dict[int, dict[str, StoredPart]]:
+    """Every shard of the plan by number, or those that hold a part of one video; IncompleteRun if any is not whole."""
+    found: dict[int, dict[str, StoredPart]] = {}
+    missing: dict[int, str] = {}
+    for number, shard in enumerate(plan.shards):
+        if not shard or (video is not None and all(part.video != video for part in shard)):
+            continue
+        try:
+            found[number] = read_shard(run, number, plan)
+        except Unfinished as reason:
+            missing[number] = str(reason)
+    if missing:
+        spec = array_spec(missing)
+        few = "; ".join(f"{number}: {reason}" for number, reason in list(missing.items())[:5])
+        raise IncompleteRun(
+            f"tasks {spec} of {run} are not done ({few}{'; ...' if len(missing) > 5 else ''}): run them "
+            f"(`streamsal infer {run} --task-id K`, or a job array of {spec}) and merge again"
+        )
+    return found
+
+
+def shard_is_whole(run: str | Path, number: int, plan: Plan) -> bool:
+    """Whether a shard is finished and is of this plan; its structure is checked, not every byte."""
+    try:
+        read_shard(Path(run), number, plan)
+    except Unfinished:
+        return False
+    return True
+
+
+def read_shard(run: Path, number: int, plan: Plan) -> dict[str, StoredPart]:
+    """The parts of a whole shard by video. Raises Unfinished."""
+    path = shard_path(run, number)
+    try:
+        with h5py.File(path, "r", locking="best-effort") as file:
+            h5: H5 = file
+            if h5.attrs["format"] != FORMAT:
+                raise Unfinished("written by another version")
+            if h5.attrs["plan_id"] != plan.id:
+                raise Unfinished("of another plan")
+            parts = [_read_part(path, number, h5, plan.videos[part.video].name) for part in plan.shards[number]]
+            if not h5.attrs["complete"]:
+                raise Unfinished("not finished")
+    except FileNotFoundError:
+        raise Unfinished("missing") from None
+    except BlockingIOError:
+        raise Unfinished("still being written") from None
+    except (OSError, RuntimeError, KeyError, ValueError):
+        raise Unfinished("unreadable") from None
+    for part, planned in zip(parts, plan.shards[number], strict=True):
+        if not np.array_equal(part.arrays["frame"], np.array(plan.owned(planned))):
+            raise Unfinished("not the frames of the plan")
+    return {part.video: part for part in parts}
+
+
+def _read_part(path: Path, number: int, h5: H5, video: str) -> StoredPart:
+    group = h5[video]
+    attributes = group.attrs
+    outputs = load_outputs(attributes["outputs"])
+    arrays = {name: group[name][...] for name in ("frame", "pts_seconds", "status")}
+    n_rows, committed = len(arrays["frame"]), int(attributes["committed"])
+    if committed < n_rows or np.any(arrays["status"] == NOT_COMPUTED):
+        raise Unfinished(f"{committed} of {n_rows} frames")
+    n_done = int((arrays["status"] == DONE).sum())
+    datasets = {}
+    for output in outputs:
+        dataset = group[output.name]
+        if dataset.shape[0] != n_rows or dataset.id.get_num_chunks() != n_done:
+            raise Unfinished("unreadable")
+        datasets[output.name] = (dataset.shape[1:], dataset.dtype)
+        for name in (f"{output.name}_crc32", offset_name(outputs, output.name)):
+            if name:
+                arrays[name] = group[name][...]
+    return StoredPart(
+        video=video,
+        shard=number,
+        path=path,
+        outputs=outputs,
+        history={name: attributes[name] for name in HISTORY},
+        arrays=arrays,
+        datasets=datasets,
+    )
+
+
+def _verify(parts: Mapping[str, StoredPart]) -> None:
+    """Read every frame of one shard. Raises BadInput naming the first that is not what was written."""
+    for part in parts.values():
+        with h5py.File(part.path, "r", locking="best-effort") as file:
+            h5: H5 = file
+            for name in part.datasets:
+                dataset, crcs = h5[part.video][name], part.arrays[f"{name}_crc32"]
+                for row in np.flatnonzero(part.arrays["status"] == DONE):
+                    try:
+                        _, crc32 = read_row(dataset, int(row))
+                    except ValueError:
+                        crc32 = None
+                    if crc32 != crcs[row]:
+                        segment = Segment(first_row=0, path=part.path, group=part.video, shard=part.shard)
+                        raise damaged_frame(part.video, int(part.arrays["frame"][row]), segment)
+
+
+def _write(path: Path, parts: list[StoredPart], *, materialise: bool) -> Path:
+    with replacing(path) as temporary:
+        file = BlockFile(temporary)
+        try:
+            with h5py.File(file, "w") as h5:
+                h5.attrs.update(_attributes(parts))
+                for name, array in _joined(parts).items():
+                    h5.create_dataset(name, data=array)
+                h5["status"].attrs["meaning"] = STATUS_MEANING
+                for output in parts[0].outputs:
+                    if materialise:
+                        _copy(h5, file, output.name, parts)
+                    else:
+                        _link(h5, output.name, parts)
+                h5.flush()
+                file.commit()
+        finally:
+            file.close()
+    return path
+
+
+def _attributes(parts: list[StoredPart]) -> dict[str, Any]:
+    """Those of the first shard, with the range of the whole video and every device the shards were computed on."""
+    with h5py.File(parts[0].path, "r", locking="best-effort") as h5:
+        info = {"format": MERGED_FORMAT, **h5[parts[0].video].attrs}
+    del info["committed"]
+    info["stop"] = np.int64(parts[-1].arrays["frame"][-1] + 1)
+    for name in HISTORY:
+        info[name] = "; ".join(dict.fromkeys(x for part in parts for x in part.history[name].split("; ")))
+    return info
+
+
+def _describe(dataset: H5, name: str, part: StoredPart) -> None:
+    """Give a merged dataset the attributes it has in a shard."""
+    with h5py.File(part.path, "r", locking="best-effort") as h5:
+        dataset.attrs.update(h5[f"{part.video}/{name}"].attrs)
+
+
+def _joined(parts: list[StoredPart]) -> dict[str, np.ndarray]:
+    arrays = {name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays}
+    arrays["shard"] = np.repeat(np.array([part.shard for part in parts], np.int32), [part.n_rows for part in parts])
+    return arrays
+
+
+def _link(h5: H5, name: str, parts: list[StoredPart]) -> None:
+    shape, dtype = parts[0].datasets[name]
+    layout = h5py.VirtualLayout((sum(part.n_rows for part in parts), *shape), dtype)
+    row = 0
+    for part in parts:
+        # "%b" in a source name would be a block number to HDF5, "%%" is a percent sign.
+        source = f"{part.video}/{name}".replace("%", "%%")
+        path = f"shards/{part.path.name}"
+        layout[row : row + part.n_rows] = h5py.VirtualSource(path, source, (part.n_rows, *shape), dtype)
+        row += part.n_rows
+    dataset = h5.create_virtual_dataset(name, layout, fillvalue=np.nan if dtype.kind == "f" else 0)
+    _describe(dataset, name, parts[0])
+
+
+def _copy(h5: H5, file: BlockFile, name: str, parts: list[StoredPart]) -> None:
+    shape, dtype = parts[0].datasets[name]
+    dataset = h5.create_dataset(
+        name,
+        shape=(sum(part.n_rows for part in parts), *shape),
+        dtype=dtype,
+        chunks=(1, *shape),
+        shuffle=True,
+        compression="gzip",
+        compression_opts=1,
+        fillvalue=np.nan if dtype.kind == "f" else 0,
+    )
+    _describe(dataset, name, parts[0])
+    for row, chunk in _chunks(name, parts):
+        dataset.id.write_direct_chunk((row,) + (0,) * len(shape), chunk)
+        if file.pending_bytes > COMMIT_BYTES:
+            file.commit()
+
+
+def _chunks(name: str, parts: list[StoredPart]) -> Iterator[tuple[int, bytes]]:
+    """Compressed frames of one output with their row in the merged file."""
+    first_row, corner = 0, (0,) * len(parts[0].datasets[name][0])
+    for part in parts:
+        with h5py.File(part.path, "r", locking="best-effort") as file:
+            h5: H5 = file
+            chunks = h5[part.video][name].id
+            for row in np.flatnonzero(part.arrays["status"] == DONE):
+                try:
+                    _, chunk = chunks.read_direct_chunk((int(row), *corner))
+                except (OSError, RuntimeError):
+                    segment = Segment(first_row=0, path=part.path, group=part.video, shard=part.shard)
+                    raise damaged_frame(part.video, int(part.arrays["frame"][row]), segment) from None
+                yield first_row + int(row), chunk
+        first_row += part.n_rows
+
+
+class Run(Mapping[str, Maps]):
+    """The stored results of a run, read as they are asked for: `run["talk.mp4"].log_density(1200)`.
+
+    A video is named as in the plan or by its file name. A context manager; closing it closes the files.
+    """
+
+    def __init__(self, path: Path, plan: Plan | None, merged: Mapping[str, Path]) -> None:
+        self.path = path
+        self.plan = plan
+        self._merged = merged
+        self._maps: dict[str, Maps] = {}
+        self.videos = tuple(video.name for video in plan.videos) if plan else tuple(merged)
+
+    def __getitem__(self, video: str | Path) -> Maps:
+        name = self._name(str(video))
+        if name not in self._maps:
+            self._maps[name] = self._open(name)
+        return self._maps[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.videos)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, videos={list(self.videos)})"
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        while self._maps:
+            self._maps.popitem()[1].close()
+
+    def _name(self, wanted: str) -> str:
+        if wanted in self.videos:
+            return wanted
+        files = {v.name: Path(v.path).name for v in self.plan.videos} if self.plan else {}
+        found = [name for name in self.videos if files.get(name, name.split("__")[-1]) == Path(wanted).name]
+        if len(found) != 1:
+            raise KeyError(f"{wanted}: {'several' if found else 'no'} such videos in {self.path}: {list(self.videos)}")
+        return found[0]
+
+    def _open(self, name: str) -> Maps:
+        if name in self._merged:
+            maps = read_merged(self._merged[name])
+            if self.plan is None or maps.info["plan_id"] == self.plan.id:
+                return maps
+        assert self.plan is not None
+        number = self.videos.index(name)
+        shards = whole_shards(self.path, self.plan, number)
+        return _joined_maps([parts[name] for parts in shards.values()])
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run directory, or one merged RUN/NAME.h5, for reading; nothing is read before a video is asked for.
+
+    A run that is complete but not merged yet is read from its shards. Raises MissingInput, and on first use of a video
+    IncompleteRun where tasks are missing.
+    """
+    path = Path(path)
+    if path.is_file():
+        return Run(path, None, {read_merged(path).name: path})
+    if not path.is_dir():
+        raise MissingInput(f"no run at {path}: give the directory that `streamsal plan` or `streamsal run` made")
+    plan = Plan.load(path / "plan.json") if (path / "plan.json").exists() else None
+    if plan:
+        names = [video.name for video in plan.videos]
+    else:
+        names = [file.name.removesuffix(".h5") for file in sorted(path.glob("*.h5"))]
+        if not names:
+            raise MissingInput(f"{path} is no run: it has neither a plan.json nor merged files")
+    merged = {name: path / f"{name}.h5" for name in names}
+    return Run(path, plan, {name: file for name, file in merged.items() if file.is_file()})
+
+
+def read_merged(path: Path) -> Maps:
+    """One merged file. Raises BadInput where it is none."""
+    try:
+        with h5py.File(path, "r", locking="best-effort") as file:
+            h5: H5 = file
+            if h5.attrs["format"] != MERGED_FORMAT:
+                raise BadInput(f"{path} is a shard or of another version: open the run's directory instead")
+            info = dict(h5.attrs)
+            outputs = load_outputs(info["outputs"])
+            names = {output.name for output in outputs}
+            arrays = {name: h5[name][...] for name in h5 if name not in names}
+            shapes = {name: h5[name].shape[1:] for name in names}
+            segments = _segments(path, h5[outputs[0].name], arrays["shard"])
+    except FileNotFoundError:
+        raise MissingInput(f"{path} does not exist: merge the run first") from None
+    except (OSError, RuntimeError, KeyError, ValueError):
+        raise BadInput(f"{path} is not readable as a merged run: delete it and merge again") from None
+    return Maps(info=info, outputs=outputs, arrays=arrays, shapes=shapes, segments=segments)
+
+
+def _segments(path: Path, dataset: H5, shard: np.ndarray) -> list[Segment]:
+    if not dataset.is_virtual:
+        return [Segment(first_row=0, path=path, group="/")]
+    first_rows = np.flatnonzero(np.diff(shard, prepend=-1))
+    group = dataset.file.attrs["video"]
+    return [
+        Segment(first_row=int(row), path=shard_path(path.parent, int(shard[row])), group=group, shard=int(shard[row]))
+        for row in first_rows
+    ]
+
+
+def _joined_maps(parts: list[StoredPart]) -> Maps:
+    first_rows = np.cumsum([0, *(part.n_rows for part in parts)])
+    return Maps(
+        info=_attributes(parts),
+        outputs=parts[0].outputs,
+        arrays=_joined(parts),
+        shapes={name: shape for name, (shape, _) in parts[0].datasets.items()},
+        segments=[
+            Segment(first_row=int(row), path=part.path, group=part.video, shard=part.shard)
+            for row, part in zip(first_rows, parts, strict=False)
+        ],
+    )
