@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import StreamsalError
+from .plan import array_spec
 
 RANGES = {1: "limited", 2: "full"}
 MATRICES = {1: "BT.709", 5: "BT.601", 6: "BT.601", 9: "BT.2020"}
@@ -43,7 +44,7 @@ def probe(
         else:
             print("\n".join(table(facts)))
         sys.stdout.flush()
-        if verify and (facts["holes"] or not facts["verified"]):
+        if verify and not facts["sound"]:
             code = 1
     return code
 
@@ -57,7 +58,7 @@ def facts_of(path: Path, stream: int | None, verify: bool, say: Callable[[str], 
     if verify:
         say(f"{path}: decoding {index.n_frames} frames, then again as 1, 2 and 7 shards")
         report = prove(index)
-        facts.update(verified=report.ok, holes=list(report.holes), proof=asdict(report))
+        facts.update(exact=report.exact, sound=report.sound, holes=list(report.holes), proof=asdict(report))
     return facts
 
 
@@ -83,8 +84,21 @@ def table(facts: dict[str, Any]) -> list[str]:
         rows["clock"] = f"jumps {facts['clock_jumps']} times; times after a jump follow those before it"
     if facts["hidden_packets"]:
         rows["hidden"] = f"{facts['hidden_packets']} packets are decoded but not shown"
-    if "verified" in facts:
-        holes = facts["holes"]
-        rows["verified"] = "index, entry points and 1, 2 and 7 shards agree" if facts["verified"] else "NO: see --json"
-        rows["holes"] = f"{len(holes)}: frames {', '.join(map(str, holes[:20]))}" if holes else "none"
+    if "proof" in facts:
+        proof = facts["proof"]
+        rows["verified"] = (
+            "index and entry points hold; 1, 2 and 7 shards give the same pictures"
+            if facts["exact"]
+            else f"NO: {_frames(proof['differ_between_shards'])} differ between shards; please report this file"
+        )
+        rows["holes"] = _frames(proof["holes"])
+        if proof["differ_from_sequential"]:
+            rows["damaged"] = f"{_frames(proof['differ_from_sequential'])} look otherwise in a player"
     return [facts["path"], *(f"  {name:<10} {value}" for name, value in rows.items())]
+
+
+def _frames(numbers: Sequence[int]) -> str:
+    if not numbers:
+        return "none"
+    spec = array_spec(numbers[:50]) + (" ..." if len(numbers) > 50 else "")
+    return f"{len(numbers)} (frames {spec})"
