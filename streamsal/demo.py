@@ -39,7 +39,7 @@ def demo(
 ) -> Path:
     """Makes the clip, runs it divided and undivided, compares, renders, prints what came out; returns the film.
 
-    Raises StreamsalError if a stored value of the divided run differs from the undivided one, and what the stages raise.
+    Raises StreamsalError if the divided run stored anything else than the undivided one, and what the stages raise.
     """
     folder, progress = make_folder(folder), progress or Progress(quiet=True)
     began = time.monotonic()
@@ -121,8 +121,8 @@ def _clip(path: Path, seconds: float, width: int, height: int, progress: Progres
 def _run(clip: Path, run: Path, model: str, tasks: int, progress: Progress, stop: Stop) -> tuple[int, int, float]:
     """Tasks, frames, and seconds of a run that starts anew: an older one would have nothing left to compute."""
     shutil.rmtree(run, ignore_errors=True)
-    began = time.monotonic()
     make_plan([clip], run, Request(model=model, tasks=tasks), say=progress.say)
+    began = time.monotonic()
     frames = sum(infer(run, task, progress=progress, stop=stop) for task in range(tasks))
     return tasks, frames, time.monotonic() - began
 
