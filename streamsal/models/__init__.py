@@ -80,8 +80,8 @@ def create_model(
     return model
 
 
-def describe(name_or_path: str | Path, **options: Any) -> ModelSpec:
-    """A model's spec without building its network, where its file has a `spec(**options)` or a `SPEC`."""
+def spec_of(name_or_path: str | Path, **options: Any) -> ModelSpec:
+    """A model's spec; without building its network, where its file has a `spec(**options)` or a `SPEC`."""
     module = model_module(name_or_path)
     check_options(name_or_path, module, options)
     if callable(getattr(module, "spec", None)):
@@ -91,17 +91,20 @@ def describe(name_or_path: str | Path, **options: Any) -> ModelSpec:
     return create_model(name_or_path, **options).spec
 
 
-def weights_sha256(name_or_path: str | Path, weights: str | Path | None = None) -> str | None:
-    """Checksum of the weights a run would use; None for a model that has none."""
+def weights_sha256(name_or_path: str | Path, weights: str | Path | None = None) -> str:
+    """What identifies a model's numbers: sha256 of its weights, of a user's own file, of both; "" where there is
+    neither."""
     if weights is None:
-        return None
+        return code_sha256(name_or_path)
     check_takes_weights(name_or_path, model_module(name_or_path))
-    return file_sha256(Path(weights))
+    found = file_sha256(Path(weights))
+    code = code_sha256(name_or_path)
+    return hashlib.sha256(f"{code} {found}".encode()).hexdigest() if code else found
 
 
-def code_sha256(name_or_path: str | Path) -> str | None:
-    """Checksum of a user's own model file; None for a model of the table, which the program's version identifies."""
-    return file_sha256(Path(name_or_path)) if is_user_file(name_or_path) else None
+def code_sha256(name_or_path: str | Path) -> str:
+    """sha256 of a user's own model file; "" for a model of the table, whose code the program's version identifies."""
+    return file_sha256(Path(name_or_path)) if is_user_file(name_or_path) else ""
 
 
 def is_user_file(name_or_path: str | Path) -> bool:

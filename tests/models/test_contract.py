@@ -1,0 +1,249 @@
+"""Every registered model, and a user's own file, through the contract that the engine relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from streamsal.errors import MissingInput, UsageError
+from streamsal.models import MODELS, code_sha256, create_model, model_module, spec_of, weights_sha256
+from streamsal.models.spec import Batch, Model, Result, Video
+
+TELLTALE = Path(__file__).parents[1] / "telltale.py"
+telltale = model_module(TELLTALE)
+EVERY_MODEL = pytest.mark.parametrize("name", [*MODELS, str(TELLTALE)], ids=[*MODELS, "telltale"])
+SLOTS = 4
+CUT = 31
+
+
+def numbered_clip(n: int, height: int = 96, width: int = 160, cut: int = CUT) -> np.ndarray:
+    """(n, height, width, 3) uint8: moving texture with a cut, each frame carrying its number."""
+    y, x = np.mgrid[:height, :width]
+    clip = np.empty((n, height, width, 3), np.uint8)
+    noise = np.random.default_rng(7).integers(0, 40, (height, width, 3))
+    for k in range(n):
+        waves = [np.sin((x + 3 * k) / 11), np.sin((y - 2 * k) / 7 + x / 23), np.cos((x + y + 5 * k) / 17)]
+        scene = 108 + 100 * np.stack(waves if k < cut else [-waves[2], waves[0], waves[1]], axis=-1)
+        clip[k] = np.clip(scene + np.roll(noise, 2 * k, axis=1), 0, 255)
+        top, left = (5 * k) % max(1, height - 20), (3 * k) % max(1, width - 20)
+        clip[k, top : top + 12, left : left + 12] = (255, 220, 40)
+        telltale.draw_number(clip[k], k)
+    return clip
+
+
+def run(
+    model: Model,
+    clip: np.ndarray,
+    frames: Sequence[int],
+    *,
+    slots: int = SLOTS,
+    first_rank: int | None = None,
+    frame_rate: float = 25.0,
+) -> dict[int, dict[str, np.ndarray]]:
+    """Values by frame. As in the engine, a frame's slot is fixed, and the memory of a batch is used again after it.
+
+    Slots without a frame hold noise, which would show in any result that it reached.
+    """
+    noise = np.random.default_rng(1).integers(0, 256, (slots, *clip.shape[1:]), dtype=np.uint8)
+    state = model.begin(video_of(clip, frame_rate))
+    results: list[Result] = []
+    rank, waiting = frames[0] if first_rank is None else first_rank, list(frames)
+    while waiting:
+        present = slice(rank % slots, min(slots, rank % slots + len(waiting)))
+        taken = [waiting.pop(0) for _ in range(present.stop - present.start)]
+        pictures, numbers = torch.from_numpy(noise.copy()), np.full(slots, -1, np.int64)
+        pictures[present] = torch.from_numpy(clip[taken])
+        numbers[present] = taken
+        times = np.where(numbers < 0, np.nan, numbers / frame_rate)
+        batch = Batch(frames_nhwc=pictures, frame=numbers, pts_seconds=times, present=present)
+        results.append(model.step(batch, state))
+        pictures.zero_()
+        rank += len(taken)
+    last = model.end(state)
+    results += [last] if last else []
+    found = [int(frame) for result in results for frame in result.frame]
+    assert found == sorted(set(found)), "a frame has one result, in order"
+    return {
+        int(frame): {name: value[row].numpy() for name, value in result.values.items()}
+        for result in results
+        for row, frame in enumerate(result.frame)
+    }
+
+
+def video_of(clip: np.ndarray, frame_rate: float = 25.0) -> Video:
+    n, height, width = clip.shape[:3]
+    return Video(name="clip", n_frames=n, frame_rate=frame_rate, height=height, width=width)
+
+
+def assert_equal(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], what: str) -> None:
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        np.testing.assert_array_equal(found[name], wanted[name], err_msg=f"{what}, {name}")
+
+
+def assert_normalized(values: dict[str, np.ndarray]) -> None:
+    assert abs(np.logaddexp.reduce(values["log_density"].astype(np.float64), axis=None)) < 1e-5
+
+
+@EVERY_MODEL
+def test_spec_agrees_with_table_and_results(name: str) -> None:
+    spec = spec_of(name)
+    model = create_model(name)
+    assert model.spec.name == spec.name == (name if name in MODELS else "telltale")
+    if name in MODELS:
+        entry = MODELS[name]
+        assert (entry.summary, entry.licence, entry.kind) == (spec.summary, spec.licence, spec.outputs[0].kind)
+    for frame_rate in (1, 10, 23.976, 25, 60, 240):
+        window = spec.window(frame_rate)
+        assert spec.state == "window" or window.past == window.future == 0
+    values = run(model, numbered_clip(5), range(5))
+    assert list(values) == list(range(5))
+    assert all(list(value) == [output.name for output in spec.outputs] for value in values.values())
+    assert all(array.dtype == np.float32 for value in values.values() for array in value.values())
+
+
+@EVERY_MODEL
+@pytest.mark.parametrize("frame_rate", [10.0, 25.0, 60.0])
+def test_shard_with_warm_up_equals_unsplit(name: str, frame_rate: float) -> None:
+    model = create_model(name)
+    window = model.spec.window(frame_rate)
+    n = window.length + 26
+    cut = window.past + 6
+    clip = numbered_clip(n, cut=cut)
+    whole = run(model, clip, range(n), frame_rate=frame_rate)
+    assert list(whole) == list(range(n))
+    for start, stop in pairwise([0, 1, cut, cut + 1, cut + 7, n]):
+        seen = range(max(0, start - window.past), min(n, stop + window.future))
+        part = run(model, clip, seen, frame_rate=frame_rate)
+        for frame in range(start, stop):
+            assert_equal(part[frame], whole[frame], f"frame {frame} of shard [{start}, {stop})")
+
+
+@EVERY_MODEL
+def test_batch_size_changes_only_the_last_places(name: str) -> None:
+    model, clip = create_model(name), numbered_clip(40)
+    one, many = run(model, clip, range(40), slots=1), run(model, clip, range(40), slots=16)
+    for frame in range(40):
+        for output in one[frame]:
+            np.testing.assert_allclose(many[frame][output], one[frame][output], atol=2e-4)
+
+
+@EVERY_MODEL
+def test_jump_in_frame_numbers_ends_the_state(name: str) -> None:
+    model, clip = create_model(name), numbered_clip(60)
+    frames = [*range(3, 21), *range(24, 44), *range(57, 60)]
+    jumped = run(model, clip, frames, first_rank=0)
+    assert list(jumped) == frames
+    for run_of_frames, rank in ((range(3, 21), 0), (range(24, 44), 18), (range(57, 60), 38)):
+        alone = run(model, clip, run_of_frames, first_rank=rank)
+        for frame in run_of_frames:
+            assert_equal(jumped[frame], alone[frame], f"frame {frame}")
+
+
+@EVERY_MODEL
+@pytest.mark.parametrize("size", [(2, 2), (17, 33), (1, 200), (160, 96), (97, 161)], ids=str)
+def test_any_frame_size_gives_normalized_maps(name: str, size: tuple[int, int]) -> None:
+    values = run(create_model(name), numbered_clip(6, *size), range(6))
+    assert len(values) == 6
+    for value in values.values():
+        assert_normalized(value)
+
+
+@EVERY_MODEL
+def test_video_of_one_frame_has_one_result(name: str) -> None:
+    values = run(create_model(name), numbered_clip(1), [0])
+    assert list(values) == [0]
+    assert_normalized(values[0])
+
+
+@pytest.mark.parametrize(("past", "future"), [(15, 3), (0, 0), (0, 5), (4, 0)])
+def test_telltale_names_exactly_the_frames_of_its_window(past: int, future: int) -> None:
+    model, clip = create_model(TELLTALE, past=past, future=future), numbered_clip(50)
+    values = run(model, clip, range(50))
+    for frame, value in values.items():
+        wanted = telltale.expected(frame, 50, past, future)
+        assert value["seen"].tolist() == wanted
+        assert telltale.read_map(value["log_density"]) == wanted
+        stored = (value["log_density"] - value["log_density"].max()).astype(np.float16)
+        assert telltale.read_map(stored) == wanted
+
+
+def test_telltale_shows_a_missing_warm_up_frame() -> None:
+    model, clip = create_model(TELLTALE), numbered_clip(50)
+    window = model.spec.window(25.0)
+    short = run(model, clip, range(20 - window.past + 1, 30))
+    assert short[20]["seen"].tolist() != telltale.expected(20, 50)
+    assert short[21]["seen"].tolist() == telltale.expected(21, 50)
+
+
+def test_telltale_reads_numbers_from_small_frames() -> None:
+    clip = torch.from_numpy(numbered_clip(300, 96, 160)).permute(0, 3, 1, 2).float()
+    small = torch.nn.functional.interpolate(clip, size=(36, 60), mode="bilinear", antialias=True)
+    assert telltale.read_numbers(small.round().to(torch.uint8).permute(0, 2, 3, 1)) == list(range(300))
+
+
+def test_unknown_name_suggests_the_closest() -> None:
+    with pytest.raises(UsageError, match=r"'sigmoton'.*sigmotion"):
+        create_model("sigmoton")
+    with pytest.raises(UsageError, match=r"'zzz'.*sigmotion, signature, center, uniform"):
+        create_model("zzz")
+
+
+@pytest.mark.parametrize(("name", "option"), [("center", "center_bias"), ("sigmotion", "bias"), (TELLTALE, "window")])
+def test_option_that_a_model_does_not_take_is_named(name: str | Path, option: str) -> None:
+    for ask in (create_model, spec_of):
+        with pytest.raises(UsageError, match=option):
+            ask(name, **{option: 1})
+
+
+def test_weights_for_a_model_without_any_are_refused(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"some")
+    for ask in (create_model, weights_sha256):
+        with pytest.raises(UsageError, match="sigmotion has no weights"):
+            ask("sigmotion", weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("x = 1\n", r"no function build\("),
+        ("def build(weights=None, *, device): return object()\n", "no attribute spec"),
+        (
+            "from types import SimpleNamespace\nfrom streamsal.models.uniform import spec\n"
+            "def build(weights=None, *, device): return SimpleNamespace(spec=spec(), begin=print)\n",
+            r"no method step\(batch, state\)",
+        ),
+        ("import no_such_module_at_all\n", "ModuleNotFoundError"),
+        ("def build(:\n", "SyntaxError"),
+    ],
+)
+def test_incomplete_user_file_is_named_with_what_it_lacks(tmp_path: Path, text: str, missing: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=missing) as caught:
+        create_model(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_missing_user_file_is_missing_input(tmp_path: Path) -> None:
+    with pytest.raises(MissingInput, match=r"none\.py"):
+        create_model(tmp_path / "none.py")
+
+
+def test_checksum_follows_the_user_file_and_its_weights(tmp_path: Path) -> None:
+    path, weights = tmp_path / "mine.py", tmp_path / "weights.pth"
+    weights.write_bytes(b"some")
+    seen = {weights_sha256("sigmotion")}
+    assert seen == {""}
+    for edit in ("", "# edited\n"):
+        path.write_text(TELLTALE.read_text() + edit)
+        seen |= {weights_sha256(path), weights_sha256(path, weights)}
+        assert weights_sha256(path) == code_sha256(path)
+        assert spec_of(path).name == "telltale"
+    assert len(seen) == 5
