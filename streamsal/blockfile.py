@@ -14,7 +14,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from .errors import Stopped, WriteError
+from .errors import Held, WriteError
 from .files import write_error
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, 524)  # 524: the kernel's ENOTSUPP, seen on Lustre
@@ -24,7 +24,7 @@ SPARE_BYTES = 1 << 16  # left free for the logs that will tell of the full disk
 class BlockFile:
     """Opened for reading and writing, made if missing, locked as HDF5 itself would lock it (best effort).
 
-    Pass it to `h5py.File(BlockFile(path), mode)`. Raises Stopped where another process holds the file, WriteError
+    Pass it to `h5py.File(BlockFile(path), mode)`. Raises Held where another process holds the file, WriteError
     where it cannot be opened.
     """
 
@@ -39,7 +39,7 @@ class BlockFile:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._descriptor)
-            raise Stopped(f"another process has {self.path} open: wait for it, or end it, and run again") from None
+            raise Held(f"another process has {self.path} open: wait for it, or end it, and run again") from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 os.close(self._descriptor)

@@ -243,6 +243,10 @@ class ShardWriter:
         """Rows of `part` that are safe in the file."""
         return self._groups[part.video].committed
 
+    def holes(self, part: PartInfo) -> int:
+        """How many of the rows of `part` that are safe have no picture."""
+        return int((self._groups[part.video].group["status"][: self.committed(part)] == HOLE).sum())
+
     @property
     def complete(self) -> bool:
         return bool(self._h5.attrs["complete"])

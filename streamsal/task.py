@@ -13,13 +13,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import Held, Interrupted, Stopped, StreamsalError
-from .files import make_folder, write_bytes
+from .errors import Held, Interrupted, Stopped, StreamsalError, WriteError
+from .files import make_folder, write_bytes, write_error
 from .plan import Part, Plan
 from .progress import Meter, Progress
 
@@ -36,17 +36,21 @@ class Log:
     facts: dict[str, Any] = field(default_factory=dict)
     _beaten: float = 0.0
 
+    def __post_init__(self) -> None:
+        make_folder(self.run / "logs")
+        self.facts = read_heartbeat(self.run, self.task) or {}
+
     @property
     def _stem(self) -> Path:
         return self.run / "logs" / f"{self.task:04d}"
 
-    def start(self, rows: int, done: int, device: str) -> None:
-        make_folder(self.run / "logs")
-        before = read_heartbeat(self.run, self.task) or {}
+    def start(self, *, rows: int, done: int, holes: int, device: str) -> None:
+        before = self.facts
         self.facts = {
             "task": self.task,
             "rows": rows,
             "done": done,
+            "holes": holes,
             "state": "running",
             "started": time.time(),
             "restarts": before.get("restarts", -1) + 1,
@@ -69,16 +73,18 @@ class Log:
 
     def event(self, event: str, **facts: Any) -> None:
         line = json.dumps({"t": round(time.time(), 3), "event": event, "task": self.task, **facts}) + "\n"
-        with open(self._stem.with_suffix(".jsonl"), "a") as file:
-            file.write(line)
-
-    def end(self, state: str, error: str = "") -> None:
-        """Best effort: a full disk that ended the task may not take its log either."""
+        path = self._stem.with_suffix(".jsonl")
         try:
-            self.event(state, done=self.facts.get("done"), error=error)
-            self.beat(force=True, state=state, error=error)
-        except (OSError, StreamsalError):
-            pass
+            with open(path, "a") as file:
+                file.write(line)
+        except OSError as error:
+            raise write_error(path, error) from error
+
+    def end(self, state: str, error: str = "", **facts: Any) -> None:
+        """Best effort: a full disk that ended the task may not take its log either."""
+        with suppress(WriteError):
+            self.event(state, done=facts.get("done", self.facts.get("done")), error=error)
+            self.beat(force=True, state=state, error=error, **facts)
 
 
 def read_heartbeat(run: Path, task: int) -> dict[str, Any] | None:
@@ -111,10 +117,13 @@ def infer(
     if not rows:
         progress.say(f"task {task}: nothing to do, the plan has {len(plan.shards)} tasks")
         return 0
-    if is_complete(run, task, plan):
-        progress.say(f"task {task}: already done")
-        return rows
+    holes = holes_if_whole(run, task, plan)
     log = Log(run=run, task=task)
+    if holes is not None:
+        progress.say(f"task {task}: already done")
+        if log.facts.get("state") != "done":  # killed between the last frame and the last heartbeat
+            log.end("done", task=task, rows=rows, done=rows, holes=holes)
+        return rows
     try:
         _compute(plan, log, device, decode_workers, progress, stop)
     except Held:
@@ -138,6 +147,7 @@ def _compute(plan: Plan, log: Log, device: str, decode_workers: int, progress: P
     from .prepare import check_model, checked_index
     from .store import PartInfo, ShardWriter, shard_path
 
+    delay_seconds = float(os.environ.get("STREAMSAL_TEST_DELAY_MS") or 0) / 1000  # per frame, for tests of faults
     parts = plan.shards[log.task]
     indexes = {part.video: checked_index(log.run, plan.videos[part.video]) for part in parts}
     where = resolve_device(device)
@@ -161,7 +171,8 @@ def _compute(plan: Plan, log: Log, device: str, decode_workers: int, progress: P
     make_folder(path.parent)
     with ShardWriter(path, list(infos.values())) as shard:
         done = sum(shard.committed(info) for info in infos.values())
-        log.start(plan.rows(log.task), done, name)
+        holes = sum(shard.holes(info) for info in infos.values())
+        log.start(rows=plan.rows(log.task), done=done, holes=holes, device=name)
         meter = Meter()
         with progress.track(f"task {log.task}", plan.rows(log.task), done):
             for part, info in infos.items():
@@ -178,6 +189,7 @@ def _compute(plan: Plan, log: Log, device: str, decode_workers: int, progress: P
                 )
                 with closing(prefetch(compute(job, start, part.stop, meter=meter), AHEAD)) as chunks:
                     for chunk in chunks:
+                        time.sleep(delay_seconds * len(chunk.frame))
                         with meter.busy("write", frames=len(chunk.frame)):
                             shard.append(
                                 info,
@@ -188,13 +200,13 @@ def _compute(plan: Plan, log: Log, device: str, decode_workers: int, progress: P
                             )
                             shard.commit()
                         done += len(chunk.frame)
-                        log.beat(done=done, fps=_fps(log, done), **meter.summary())
+                        holes += int(chunk.hole.sum())
+                        log.beat(done=done, holes=holes, fps=_fps(log, done), **meter.summary())
                         progress.update(done, meter)
                         if reason := stop():
                             raise stopped(reason, f"task {log.task} has {done} of {plan.rows(log.task)} results safe")
         shard.finish()
-    log.facts.update(done=done, **meter.summary())
-    log.end("done")
+    log.end("done", done=done, holes=holes, **meter.summary())
     progress.event("done", task=log.task, **meter.summary())
 
 
@@ -213,11 +225,16 @@ def _fps(log: Log, done: int) -> float:
     return round((done - before) / max(1e-6, time.time() - log.facts["started"]), 2)
 
 
-def is_complete(run: Path, task: int, plan: Plan) -> bool:
-    """Whether the shard is whole, without loading a model. A file in use by another copy is not."""
-    from .merge import shard_is_whole
+def holes_if_whole(run: Path, task: int, plan: Plan) -> int | None:
+    """Number of holes in a shard that is whole, without loading a model; None for one that is not or is in use."""
+    from .merge import Unfinished, read_shard
+    from .store import HOLE
 
-    return shard_is_whole(run, task, plan)
+    try:
+        parts = read_shard(run, task, plan)
+    except Unfinished:
+        return None
+    return sum(int((part.arrays["status"] == HOLE).sum()) for part in parts.values())
 
 
 @contextmanager
