@@ -34,5 +34,5 @@ $(INSTALLED): pyproject.toml
 	    exit 1; }
 	@echo "Installing streamsal and torch into $(VENV): a few minutes, once." >&2
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]'
 	@touch $@
