@@ -1,6 +1,6 @@
 """The table of models, and the one way from a name or a user's own model file to a model that can be run.
 
-In: a name from `MODELS` or the path of a `.py` file. Out: a `Model` (see spec.py), its `ModelSpec`, or the checksum
+In: a name from `MODELS` or the path of a `.py` file. Out: a `Model` (see spec.py), its `ModelSpec`, or the checksums
 that a plan records. A model's module, and with it torch, is imported only when that model is asked for.
 """
 
@@ -91,20 +91,17 @@ def spec_of(name_or_path: str | Path, **options: Any) -> ModelSpec:
     return create_model(name_or_path, **options).spec
 
 
-def weights_sha256(name_or_path: str | Path, weights: str | Path | None = None) -> str:
-    """What identifies a model's numbers: sha256 of its weights, of a user's own file, of both; "" where there is
-    neither."""
+def weights_sha256(name_or_path: str | Path, weights: str | Path | None = None) -> str | None:
+    """Checksum of the weights a run would use; None for a model without any."""
     if weights is None:
-        return code_sha256(name_or_path)
+        return None
     check_takes_weights(name_or_path, model_module(name_or_path))
-    found = file_sha256(Path(weights))
-    code = code_sha256(name_or_path)
-    return hashlib.sha256(f"{code} {found}".encode()).hexdigest() if code else found
+    return file_sha256(Path(weights))
 
 
-def code_sha256(name_or_path: str | Path) -> str:
-    """sha256 of a user's own model file; "" for a model of the table, whose code the program's version identifies."""
-    return file_sha256(Path(name_or_path)) if is_user_file(name_or_path) else ""
+def code_sha256(name_or_path: str | Path) -> str | None:
+    """Checksum of a user's own model file; None for a model of the table, whose code the version identifies."""
+    return file_sha256(Path(name_or_path)) if is_user_file(name_or_path) else None
 
 
 def is_user_file(name_or_path: str | Path) -> bool:
