@@ -18,13 +18,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from streamsal.errors import MissingInput, UsageError
-from streamsal.models.spec import ModelSpec
+from ..errors import MissingInput, UsageError
+from .spec import ModelSpec
 
 if TYPE_CHECKING:
     import torch
 
-    from streamsal.models.spec import Model
+    from .spec import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from streamsal.models.sigmotion import center_prior, log_density_output, work_size
-from streamsal.models.spec import Batch, ModelSpec, Result, Video
+from .sigmotion import center_prior, log_density_output, work_size
+from .spec import Batch, ModelSpec, Result, Video
 
 
 def spec() -> ModelSpec:

@@ -5,7 +5,8 @@ interpolation with antialiasing of `torch.nn.functional.interpolate(..., antiali
 no model.
 
 The filter is separable and short, so it is done as narrow matrix products over a few rows of the frame at a time:
-the frame is never held as floats. 1080p to 80 x 128 and 18 x 32 takes 3 ms on one core, `interpolate` 110 ms.
+the frame is never held as floats. 1080p to 80 x 128 and 18 x 32 takes 3.6 ms on one core of an EPYC (Zen 5); to make
+floats of the frame and call `interpolate`, 26 ms for the larger size alone.
 """
 
 from __future__ import annotations

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from streamsal.models.downscale import Downscale
-from streamsal.models.spec import Batch, ModelSpec, Output, Readback, Result, Video, Window
+from .downscale import Downscale
+from .spec import Batch, ModelSpec, Output, Readback, Result, Video, Window
 
 WORK_LONG_SIDE = 128
 CUT_SIZE = (18, 32)
-CUT_CHANGE = 0.10  # mean absolute difference of the (18, 32) pictures, both absolute and
-CUT_RATIO = 3.0  # relative to the change before it
+CUT_CHANGE = 0.10  # least mean absolute difference, of pictures of CUT_SIZE
+CUT_RATIO = 3.0  # and least ratio to the difference one frame before
 MOTION_LAG_SECONDS = 0.10
 FILTER_SECONDS = 0.30
 FILTER_DECAY_SECONDS = 0.10

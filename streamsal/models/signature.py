@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import torch
 
-from streamsal.models import sigmotion
-from streamsal.models.spec import ModelSpec
+from . import sigmotion
+from .spec import ModelSpec
 
 
 def spec(*, center_bias: bool = True) -> ModelSpec:

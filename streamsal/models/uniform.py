@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import torch
 
-from streamsal.models.center import Constant
-from streamsal.models.sigmotion import log_density_output
-from streamsal.models.spec import ModelSpec
+from .center import Constant
+from .sigmotion import log_density_output
+from .spec import ModelSpec
 
 
 def spec() -> ModelSpec:
