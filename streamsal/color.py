@@ -38,7 +38,7 @@ _COEFFICIENTS: dict[str, tuple[int, int, int, int]] = {
 _MATRIX_OF_TAG: dict[int, Matrix] = {1: "709", 4: "fcc", 5: "601", 6: "601", 7: "240m", 9: "2020", 10: "2020"}
 _FULL_RANGE_TAG = 2
 # With these two flags swscale's SIMD and portable code agree, so that every machine resizes alike.
-_SAME_EVERYWHERE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+_PORTABLE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 _BLOCK_PIXELS = 1 << 17  # per block of rows; 1080p in 6.0 ms, with 2^14 in 9.3 (one core of a AMD EPYC)
 
 
@@ -161,17 +161,17 @@ class RgbConverter:
         return slice(first_row, None, step), slice(first_column, None, step)
 
     def _resize(self, rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        # Each channel as a grey picture: from RGB to RGB swscale would go through subsampled chroma.
-            resized = np.empty((*size, 3), np.uint8)
+        # Each channel as a gray picture: from RGB to RGB swscale would go through subsampled chroma.
+        resized = np.empty((*size, 3), np.uint8)
         for channel in range(3):
             gray = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb[..., channel]), format="gray")
-            scaled = self._resizer.reformat(gray, width=size[1], height=size[0], interpolation=_SAME_EVERYWHERE, threads=1)
+            scaled = self._resizer.reformat(gray, width=size[1], height=size[0], interpolation=_PORTABLE, threads=1)
             resized[..., channel] = _samples(scaled.planes[0], np.dtype(np.uint8))[:, : size[1]]
         return resized
 
 
 def planes(picture: av.VideoFrame) -> Planes | None:
-    """The picture's luma and chroma planes without a copy; None for a picture that is RGB, grey or a palette."""
+    """The picture's luma and chroma planes without a copy; None for a picture that is RGB, gray or a palette."""
     name = picture.format.name
     layout = _planar(picture, name) or _semi_planar(picture, name) or _packed(picture, name)
     if layout is None:
@@ -366,5 +366,5 @@ def _rgb_samples(picture: av.VideoFrame, swscale: VideoReformatter) -> tuple[lis
         lines = _samples(picture.planes[0], _dtype(depth, match[3]))
         return [lines[:, match[1].index(letter) :: len(match[1])][:, :width] for letter in "rgb"], depth
     # Palettes, 5-6-5 bits, floating point and the like: swscale unpacks them.
-    rgb = _rgb_view(swscale.reformat(picture, format="rgb24", interpolation=_SAME_EVERYWHERE, threads=1))
+    rgb = _rgb_view(swscale.reformat(picture, format="rgb24", interpolation=_PORTABLE, threads=1))
     return [rgb[..., channel] for channel in range(3)], 8
