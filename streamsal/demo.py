@@ -121,7 +121,7 @@ def _clip(path: Path, seconds: float, width: int, height: int, progress: Progres
 def _run(clip: Path, run: Path, model: str, tasks: int, progress: Progress, stop: Stop) -> tuple[int, int, float]:
     """Tasks, frames, and seconds of a run that starts anew: an older one would have nothing left to compute."""
     shutil.rmtree(run, ignore_errors=True)
-    make_plan([clip], run, Request(model=model, tasks=tasks), say=progress.say)
+    make_plan([clip], run, Request(model=model, tasks=tasks))
     began = time.monotonic()
     frames = sum(infer(run, task, progress=progress, stop=stop) for task in range(tasks))
     return tasks, frames, time.monotonic() - began
