@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import Held, IncompleteRun, MissingInput, StreamsalError, UsageError
+from .errors import Held, IncompleteRun, MissingInput, PlanMismatch, StreamsalError, UsageError
 
 if TYPE_CHECKING:
     from .prepare import Request
@@ -91,20 +91,22 @@ def parser() -> argparse.ArgumentParser:
 
     run = command("run", _run, "everything on this machine: plan, infer, merge, render", RUN_EXAMPLE, _what(), _how())
     run.add_argument("videos", nargs="+", metavar="VIDEO|DIR|GLOB", help="videos, directories, globs or @LIST.txt")
-    run.add_argument("--tasks", type=int, metavar="N", help="cut the work into N tasks (default: 1, or 4 per GPU)")
+    run.add_argument(
+        "--tasks", type=_positive, metavar="N", help="cut the work into N tasks (default: 1, or 4 per GPU)"
+    )
     run.add_argument("--no-render", action="store_true", help="stop after the merge")
     _add_style(run)
 
     plan = command("plan", _plan, "cut the work into tasks, without computing", PLAN_EXAMPLE, _what())
     plan.add_argument("videos", nargs="+", metavar="VIDEO|DIR|GLOB", help="videos, directories, globs or @LIST.txt")
-    plan.add_argument("--tasks", type=int, metavar="N", help="number of tasks (default: 1)")
+    plan.add_argument("--tasks", type=_positive, metavar="N", help="number of tasks (default: 1)")
 
     infer = command("infer", _infer, "compute one task of a plan, or go on with it", INFER_EXAMPLE, _what(), _how())
     infer.add_argument("inputs", nargs="*", metavar="RUN|VIDEO", help="run directory, or videos to plan first")
     infer.add_argument(
         "--task-id", metavar="K|any", help="task to compute (default: the scheduler's, else all in turn)"
     )
-    infer.add_argument("--num-tasks", type=int, metavar="N", help="number of tasks, where there is no plan yet")
+    infer.add_argument("--num-tasks", type=_positive, metavar="N", help="number of tasks, where there is no plan yet")
     infer.add_argument("--task-base", type=int, default=0, choices=(0, 1), help="number of the first task in the array")
 
     status = command("status", _status, "how far a run is", "streamsal status talk.streamsal")
@@ -156,9 +158,9 @@ def _what() -> argparse.ArgumentParser:
     group.add_argument("--no-center-bias", action="store_true", help="leave the model's center prior out")
     group.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
     _add_positions(group)
-    group.add_argument("--long-side", type=int, metavar="PX", help="make frames smaller for the model")
+    group.add_argument("--long-side", type=_positive, metavar="PX", help="make frames smaller for the model")
     group.add_argument("--px-per-degree", type=float, metavar="X", help="the video's scale; fits it to the model's")
-    group.add_argument("--batch-size", default="auto", type=_auto_or_int, metavar="auto|N")
+    group.add_argument("--batch-size", default="auto", type=_auto_or_positive, metavar="auto|N")
     group.add_argument("--dtype", default="auto", choices=("auto", "fp32", "fp16", "bf16"))
     group.add_argument("--store-dtype", default="float16", choices=("float16", "uint16", "float32"))
     group.add_argument("--stream", type=int, metavar="N", help="video stream to use (default: the best one)")
@@ -171,7 +173,9 @@ def _how() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(add_help=False)
     group = made.add_argument_group("how to compute it")
     group.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
-    group.add_argument("--decode-workers", type=int, metavar="N", help="decoders in parallel (default: by the cores)")
+    group.add_argument(
+        "--decode-workers", type=_positive, metavar="N", help="decoders in parallel (default: by the cores)"
+    )
     return made
 
 
@@ -180,7 +184,7 @@ def _add_positions(group: Any) -> None:
         "--start", default="0", metavar="POS", help="first frame (120), seconds (4.8s) or time (0:01:02.5)"
     )
     group.add_argument("--end", metavar="POS", help="frame or time behind the last one")
-    group.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth frame")
+    group.add_argument("--every", type=_positive, default=1, metavar="N", help="only every Nth frame")
 
 
 def _add_run(made: argparse.ArgumentParser) -> None:
@@ -199,11 +203,19 @@ def _add_style(made: argparse.ArgumentParser) -> None:
     group.add_argument("--codec", default="auto", metavar="auto|h264|hevc|av1|h264_nvenc...")
     group.add_argument("--crf", type=int, metavar="N", help="quality, smaller is better (default: 18 for h264)")
     group.add_argument("--preset", metavar="NAME", help="the encoder's speed preset (default: medium for h264)")
-    group.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that encode segments side by side")
+    group.add_argument(
+        "--jobs", type=_positive, default=1, metavar="N", help="processes that encode segments side by side"
+    )
 
 
-def _auto_or_int(text: str) -> int | str:
-    return text if text == "auto" else int(text)
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
+    return int(text)
+
+
+def _auto_or_positive(text: str) -> int | str:
+    return text if text == "auto" else _positive(text)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -295,14 +307,16 @@ def _infer(arguments: argparse.Namespace) -> int:
             inputs = [Path(arguments.output)]
         run = _existing_run(str(inputs[0]) if inputs else None)
         plan = Plan.load(run / "plan.json")
+        _check_unset(arguments, run)
     else:
         videos = find_videos(arguments.inputs)
         run = _new_run(arguments.output, videos)
-        there = (run / "plan.json").exists()
-        tasks = arguments.num_tasks or (None if there else number_of_tasks(os.environ, arguments.task_base))
+        tasks = arguments.num_tasks
+        if tasks is None and not (run / "plan.json").exists():
+            tasks = number_of_tasks(os.environ, arguments.task_id, arguments.task_base)
         plan = make_plan(videos, run, _request(arguments, tasks), say=progress.say)
-    if arguments.num_tasks and arguments.num_tasks != len(plan.shards):
-        raise UsageError(
+    if arguments.num_tasks not in (None, len(plan.shards)):
+        raise PlanMismatch(
             f"{run} is planned as {len(plan.shards)} tasks, not {arguments.num_tasks}: leave --num-tasks out"
         )
     workers = _use_cores(arguments.decode_workers)
@@ -314,6 +328,15 @@ def _infer(arguments: argparse.Namespace) -> int:
                 if arguments.task_id != "any":
                     raise
     return 0
+
+
+def _check_unset(arguments: argparse.Namespace, run: Path) -> None:
+    """Options that the plan has decided must not be there to be silently ignored."""
+    unset = vars(_what().parse_args([]))
+    given = [name for name in unset if name != "output" and getattr(arguments, name) != unset[name]]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"{run} is planned, and {options} would change the plan: leave it out, or plan a new run")
 
 
 def _tasks(arguments: argparse.Namespace, n_tasks: int) -> Sequence[int]:
@@ -332,23 +355,28 @@ def _tasks(arguments: argparse.Namespace, n_tasks: int) -> Sequence[int]:
     return [task]
 
 
-def number_of_tasks(environment: Mapping[str, str], base: int) -> int:
+def number_of_tasks(environment: Mapping[str, str], task_id: str | None, base: int) -> int:
     """N from the scheduler's environment, where that is certain: an array base ... base + N - 1 without gaps.
 
-    1 outside of an array. Raises UsageError otherwise: a sparse or resubmitted array does not know N.
+    1 outside of an array, if no task is named. Raises UsageError otherwise: a sparse or resubmitted array, or a task's
+    number alone, does not know N.
     """
     count = environment.get("SLURM_ARRAY_TASK_COUNT")
-    if count is None:
-        if environment.get("SLURM_ARRAY_TASK_ID") or environment.get("JOB_COMPLETION_INDEX"):
-            raise UsageError("the scheduler does not say how many tasks there are: give --num-tasks N, or plan first")
+    first, last = environment.get("SLURM_ARRAY_TASK_MIN"), environment.get("SLURM_ARRAY_TASK_MAX")
+    if count is not None:
+        if (first, last) == (str(base), str(base + int(count) - 1)):
+            return int(count)
+        known = f"the array has {count} tasks from {first} to {last}, which may be a part of them"
+    elif environment.get("SLURM_ARRAY_TASK_ID") or environment.get("JOB_COMPLETION_INDEX"):
+        known = "the scheduler does not say"
+    elif task_id not in (None, "any"):
+        known = f"--task-id {task_id} alone does not say"
+    else:
         return 1
-    first, last = environment.get("SLURM_ARRAY_TASK_MIN", ""), environment.get("SLURM_ARRAY_TASK_MAX", "")
-    if (first, last) != (str(base), str(base + int(count) - 1)):
-        raise UsageError(
-            f"the array runs from {first} to {last} with {count} tasks, which does not say how many tasks there are in "
-            f"all: give --num-tasks N (and --task-base 1 if it counts from 1), or plan first"
-        )
-    return int(count)
+    raise UsageError(
+        f"how many tasks are there in all? {known}: give --num-tasks N (and --task-base 1 if they count from 1), "
+        "or plan first"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -58,6 +58,7 @@ REASONS = {
     errno.EPERM: "not permitted",
     errno.ENOENT: "the folder does not exist",
     errno.ENOTDIR: "a part of the path is not a folder",
+    errno.EMFILE: "too many files are open (see ulimit -n)",
     errno.EIO: "input/output error",
 }
 
