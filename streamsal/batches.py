@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,20 +33,21 @@ AHEAD = 2  # batches waiting between two stages
 def assemble(job: Job, start: int, stop: int, holes: set[int], meter: Meter) -> Generator[Batch]:
     """Batches on the device. Staging memory is allocated once and used in turn (pinned where the device is CUDA)."""
     video, spec = job.video, job.model.spec
-    slots = list(job.video.grid(job.batch_size).batches(start, stop))
-    if not slots:
+    grid = video.grid(job.batch_size)
+    ranks = grid.ranks(start, stop)
+    if not ranks:
         return
     step = spec.pixel_step if (video.height, video.width) == (video.model_height, video.model_width) else 1
     shape = (job.batch_size, -(-video.height // step), -(-video.width // step), 3)
     cuda = job.device.type == "cuda"
     # One buffer is being filled, AHEAD wait, one is in use: none is filled again before its user is done with it.
-    staging = [torch.zeros(shape, dtype=torch.uint8, pin_memory=cuda) for _ in range(min(AHEAD + 2, len(slots)))]
+    staging = [torch.zeros(shape, dtype=torch.uint8, pin_memory=cuda) for _ in range(AHEAD + 2)]
     copied = [torch.cuda.Event() for _ in staging] if cuda else []
     side = torch.cuda.Stream(job.device) if cuda else None
     convert = RgbConverter(display_matrix=job.index.display_matrix, size=(video.height, video.width))
     with VideoReader(job.index, workers=job.decode_workers) as reader:
-        frames = reader.read(_frames(slots))
-        for turn, batch_slots in enumerate(slots):
+        frames = reader.read(ranks if grid.dense else [grid.frame(rank) for rank in ranks])
+        for turn, batch_slots in enumerate(grid.batches(start, stop)):
             buffer = staging[turn % len(staging)]
             with meter.busy("decode", frames=len(batch_slots.frames)):
                 if cuda:
@@ -104,13 +105,6 @@ def resize(frames_nhwc: Tensor, height: int, width: int) -> Tensor:
         for frame in frames_nhwc  # one by one: the float32 copy of a whole batch of large frames would be several GB
     ]
     return torch.cat(small).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-
-
-def _frames(slots: Sequence[Slots]) -> Sequence[int]:
-    first, last = slots[0].frames[0], slots[-1].frames[-1]
-    if last - first + 1 == sum(len(s.frames) for s in slots):
-        return range(first, last + 1)
-    return [frame for s in slots for frame in s.frames]
 
 
 def prefetch(items: Generator[T], ahead: int) -> Generator[T]:

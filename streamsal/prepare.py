@@ -81,6 +81,12 @@ def make_plan(
     Raises MissingInput, VideoError, UsageError, PlanMismatch (saying what differs), WriteError.
     """
     spec = spec_of(request.model, **request.options)
+    model = PlannedModel(
+        name=os.path.abspath(request.model) if is_user_file(request.model) else request.model,
+        weights=os.path.abspath(request.weights) if request.weights else "",
+        sha256=model_sha256(request.model, request.weights),
+        options=dict(request.options),
+    )
     paths = [Path(os.path.abspath(video)) for video in videos]
     names = video_names(paths)
     make_folder(run)
@@ -98,7 +104,7 @@ def make_plan(
                 error = failure
         if not planned:
             raise error or MissingInput("no video was named")
-        plan = _cut(planned, request, old)
+        plan = _cut(planned, model, request, old)
         if old is None:
             plan.save(Path(run) / "plan.json")
             return plan
@@ -110,19 +116,14 @@ def make_plan(
         return old
 
 
-def _cut(planned: Sequence[PlannedVideo], request: Request, old: Plan | None) -> Plan:
+def _cut(planned: Sequence[PlannedVideo], model: PlannedModel, request: Request, old: Plan | None) -> Plan:
     size = request.batch_size
     batch_size = min(auto_batch_size(video) for video in planned) if size == "auto" else size
     if size == "auto" and old is not None:
         batch_size = old.batch_size
     n_shards = request.tasks or (len(old.shards) if old else 1)
     return Plan(
-        model=PlannedModel(
-            name=os.path.abspath(request.model) if is_user_file(request.model) else request.model,
-            weights=os.path.abspath(request.weights) if request.weights else "",
-            sha256=model_sha256(request.model, request.weights),
-            options=dict(request.options),
-        ),
+        model=model,
         settings=Settings(
             dtype=request.dtype,
             store_dtype=request.store_dtype,
@@ -217,7 +218,8 @@ def plan_video(
     first = frame_at(index, start, name)
     last = index.n_frames if stop is None else frame_at(index, stop, name)
     if first >= last:
-        raise UsageError(f"{name}: no frame from {start} to {stop}; the video has frames 0 to {index.n_frames - 1}")
+        end = "the end" if stop is None else stop
+        raise UsageError(f"{name}: no frame from {start} to {end}; the video has frames 0 to {index.n_frames - 1}")
     height, width = index.display_height, index.display_width
     scale = model_scale(height, width, spec, long_side, px_per_degree)
     return PlannedVideo(
