@@ -6,6 +6,7 @@ As a program it is a task that can be killed: `python synthetic_run.py RUN TASK 
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -51,7 +52,7 @@ def make_plan(
             )
         )
         borders = [0, *cuts[name], length]
-        shards += [(Part(video=number, start=a, stop=b),) for a, b in zip(borders, borders[1:], strict=False)]
+        shards += [(Part(video=number, start=a, stop=b),) for a, b in pairwise(borders)]
     return Plan(
         model=PlannedModel(name="synthetic", sha256="ab" * 32),
         settings=Settings(store_dtype=store_dtype),
@@ -108,7 +109,7 @@ def compute_shard(run: Path, number: int, batch: int = 4) -> None:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """Every dataset of a file, large ones as stored bytes, by path."""
+    """Every dataset of a file, by path."""
     found: dict[str, bytes] = {}
     with h5py.File(path) as file:
         file.visititems(

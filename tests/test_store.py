@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -36,6 +36,8 @@ from streamsal.errors import Stopped, UsageError, WriteError
 from streamsal.plan import Plan
 from streamsal.store import DONE, HOLE, NOT_COMPUTED, PartInfo, ShardWriter, shard_path
 
+pytest_plugins = ("small_disk",)
+
 N_FRAMES = 400
 PROGRAM = [sys.executable, synthetic_run.__file__]
 
@@ -52,28 +54,6 @@ def empty_run(folder: Path, plan: Plan) -> Path:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     run = make_run(tmp_path_factory.mktemp("undisturbed") / "talk.streamsal", plan_of())
     return contents(shard_path(run, 0))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """A file system of its own: called with mount options, again to change them."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = []
-
-    def mount(options: str) -> Path:
-        remount = ["-o", "remount," + options] if mounted else ["-t", "tmpfs", "-o", options, "tmpfs"]
-        done = subprocess.run(["mount", *remount, folder], capture_output=True, text=True)
-        if done.returncode:
-            if os.environ.get("STREAMSAL_REQUIRE_TMPFS") == "1":
-                pytest.fail(f"STREAMSAL_REQUIRE_TMPFS=1, and mounting a tmpfs failed: {done.stderr}")
-            pytest.skip("needs the right to mount a tmpfs (STREAMSAL_REQUIRE_TMPFS=1 turns this into a failure)")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    if mounted:
-        subprocess.run(["umount", folder], check=True)
 
 
 def committed_rows(path: Path) -> int:

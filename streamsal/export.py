@@ -1,0 +1,229 @@
+"""A run's maps as files for other programs: npy, npz, 16-bit PNG, CSV.
+
+In flow stored frames, one at a time; out comes one file per video (one folder of pictures for PNG), which appears when
+it is whole. Memory holds one frame. Knows no video and no model.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from .errors import UsageError
+from .files import REASONS, make_folder, replacing, write_bytes, write_error
+from .maps import Maps
+from .merge import Run
+from .store import DONE
+
+Format = Literal["npy", "npz", "png", "csv"]
+COLUMNS = (
+    "frame",
+    "pts_seconds",
+    "status",
+    "peak_x_px",
+    "peak_y_px",
+    "peak_log_density",
+    "centroid_x_px",
+    "centroid_y_px",
+    "entropy_bits",
+    "mass_central_third",
+)
+
+
+def export(
+    run: Run,
+    output: str | Path,
+    *,
+    format: Format,
+    start: int = 0,
+    stop: int | None = None,
+    every: int = 1,
+    native: bool = False,
+) -> list[Path]:
+    """Write the run's first output for the stored frames in [start, stop), every so many; returns the paths written.
+
+    `output` is the file itself where the run has one video and the name ends in the format, else a folder that gets
+    NAME.npy and so on. `native`: at the stored resolution instead of the displayed size.
+
+    npy  float32 (T, H, W), memory-mappable, and NAME.json with the frame numbers, times and units
+    npz  frame, pts_seconds, status and the maps in one file
+    png  a folder NAME of 16-bit grey pictures, 000123.png for frame 123; NAME/scale.json says what grey means
+    csv  one line per frame: peak, centroid (displayed pixels; the frame's middle is W / 2, H / 2), entropy,
+         central mass; with `native`, quicker, peak density and entropy count stored pixels instead
+    """
+    write = {"npy": _npy, "npz": _npz, "png": _png, "csv": _csv}[format]
+    output = Path(output)
+    single = format != "png" and len(run) == 1 and output.suffix == f".{format}"
+    make_folder(output.parent if single else output)
+    written = []
+    for name in run.videos:
+        maps = run[name]
+        frames = list(maps.frames(start, stop, every))
+        if not frames:
+            raise UsageError(f"{name} has no stored frames in the range from {start} to {stop or 'its end'}")
+        suffix = "" if format == "png" else f".{format}"
+        path = output if single else output / f"{name}{suffix}"
+        with writing(path):
+            write(maps, frames, path, native)
+        written.append(path)
+    return written
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the disk refuses into a WriteError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in REASONS:
+            raise write_error(path, error) from error
+        raise
+
+
+def read_map(maps: Maps, frame: int, native: bool) -> np.ndarray:
+    """One frame of the first output, float32: (H, W), or as stored for what is no map."""
+    first = next(iter(maps.outputs.values()))
+    if native or first.readback is None:
+        return maps.native(frame)
+    return maps.full_size(frame)
+
+
+def describe(maps: Maps, frames: list[int]) -> dict[str, Any]:
+    """What a file of bare numbers does not say."""
+    first = next(iter(maps.outputs.values()))
+    rows = np.searchsorted(maps.frame, frames)
+    return {
+        "video": maps.name,
+        "model": str(maps.info["model"]),
+        "weights_sha256": str(maps.info["weights_sha256"]),
+        "output": first.name,
+        "kind": first.kind,
+        "units": first.units,
+        "displayed_size": [maps.height, maps.width],
+        "frame": frames,
+        "pts_seconds": maps.pts_seconds[rows].tolist(),
+        "status": maps.status[rows].tolist(),
+    }
+
+
+def _npy(maps: Maps, frames: list[int], path: Path, native: bool) -> None:
+    with replacing(path) as part, open(part, "wb") as file:
+        _write_array(file, maps, frames, native)
+    write_bytes(path.with_suffix(".json"), _json(describe(maps, frames)))
+
+
+def _npz(maps: Maps, frames: list[int], path: Path, native: bool) -> None:
+    first = next(iter(maps.outputs))
+    facts = describe(maps, frames)
+    small = {name: np.array(facts[name]) for name in ("frame", "pts_seconds", "status")}
+    with replacing(path) as part, zipfile.ZipFile(part, "w") as archive:
+        for name, array in small.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, array)
+        with archive.open(f"{first}.npy", "w", force_zip64=True) as file:
+            _write_array(file, maps, frames, native)
+
+
+def _write_array(file: Any, maps: Maps, frames: list[int], native: bool) -> None:
+    """(T, ...) float32 in .npy format, one frame in memory at a time."""
+    shape = (len(frames), *read_map(maps, frames[0], native).shape)
+    np.lib.format.write_array_header_2_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    for frame in frames:
+        file.write(np.ascontiguousarray(read_map(maps, frame, native), "<f4").tobytes())
+
+
+def _png(maps: Maps, frames: list[int], folder: Path, native: bool) -> None:
+    first = next(iter(maps.outputs.values()))
+    if first.kind not in ("log_density", "saliency_map"):
+        raise UsageError(f"{first.name} is no map: export it as npy or npz")
+    if folder.exists() and not (folder / "scale.json").exists():
+        raise UsageError(f"{folder} holds something else than exported pictures: give another folder")
+    density, holes = first.kind == "log_density", set(maps.holes)
+    seen = [frame for frame in frames if frame not in holes]
+    highest = max((float(read_map(maps, frame, native).max()) for frame in seen), default=float("nan"))
+    grey = (
+        f"density relative to the film's highest: exp(log_density - {highest!r}) * 65535"
+        if density
+        else f"{first.name} relative to the film's highest: value / {highest!r} * 65535"
+    )
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        for frame in frames:
+            values = read_map(maps, frame, native)
+            relative = np.exp(values - highest) if density else np.maximum(values, 0) / highest
+            samples = np.rint(np.nan_to_num(relative) * 65535).clip(0, 65535).astype(np.uint16)
+            (unfinished / f"{frame:06d}.png").write_bytes(encode_png(samples))
+        (unfinished / "scale.json").write_bytes(
+            _json({**describe(maps, frames), "grey": grey, "holes": "black", "highest": highest})
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def encode_png(samples: np.ndarray) -> bytes:
+    """A 16-bit grey PNG of (H, W) uint16, every row stored as its difference to the one above (filter 2)."""
+    height, width = samples.shape
+    rows = samples.astype(">u2").view(np.uint8).reshape(height, width * 2)
+    filtered = np.full((height, width * 2 + 1), 2, np.uint8)
+    filtered[:, 1:] = np.diff(rows, axis=0, prepend=np.zeros((1, width * 2), np.uint8))
+
+    def block(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
+    data = zlib.compress(filtered.tobytes(), 3)
+    return b"\x89PNG\r\n\x1a\n" + block(b"IHDR", header) + block(b"IDAT", data) + block(b"IEND", b"")
+
+
+def _csv(maps: Maps, frames: list[int], path: Path, native: bool) -> None:
+    first = next(iter(maps.outputs.values()))
+    if first.kind != "log_density":
+        raise UsageError(f"{first.name} is no density and has no such summary: export it as npy or npz")
+    with replacing(path) as part, open(part, "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+        for frame in frames:
+            table.writerow(_summary(maps, frame, native))
+
+
+def _summary(maps: Maps, frame: int, native: bool) -> list[int | str]:
+    """One line of the table; at a hole what depends on the picture is empty."""
+    import torch
+
+    from . import density
+
+    row = int(np.searchsorted(maps.frame, frame))
+    known = [frame, f"{maps.pts_seconds[row]:.6f}"]
+    if maps.status[row] != DONE:
+        return [*known, "hole", *[""] * (len(COLUMNS) - 3)]
+    log_density = torch.from_numpy(read_map(maps, frame, native))[None]
+    scale = np.array([maps.width, maps.height]) / log_density.shape[:0:-1]
+    peak = density.peak(log_density)[0].numpy() * scale
+    centroid = density.centroid(log_density)[0].numpy() * scale
+    return [
+        *known,
+        "done",
+        *(f"{value:g}" for value in peak),
+        f"{float(log_density.max()):.4f}",
+        *(f"{value:.3f}" for value in centroid),
+        f"{float(density.entropy_bits(log_density)):.4f}",
+        f"{float(density.central_third_mass(log_density)):.6f}",
+    ]
+
+
+def _json(facts: dict[str, Any]) -> bytes:
+    return (json.dumps(facts, indent=1) + "\n").encode()

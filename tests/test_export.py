@@ -1,0 +1,135 @@
+"""What other programs read is what the run holds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from synthetic_run import HEIGHT, WIDTH, make_plan, make_run
+
+from streamsal.errors import UsageError, WriteError
+from streamsal.export import COLUMNS, encode_png, export
+from streamsal.merge import Run, open_run
+
+pytest_plugins = ("small_disk",)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    plan = make_plan({"talk.mp4": 40}, {"talk.mp4": [15]})
+    return open_run(make_run(tmp_path_factory.mktemp("run") / "talk.streamsal", plan))
+
+
+@pytest.fixture(scope="module")
+def two_videos(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    plan = make_plan({"a.mp4": 5, "b.mp4": 6}, {"a.mp4": [], "b.mp4": []})
+    return open_run(make_run(tmp_path_factory.mktemp("two") / "two.streamsal", plan))
+
+
+def left_over(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir() if file.name.startswith(".")]
+
+
+@pytest.mark.parametrize(("native", "size"), [(False, (HEIGHT, WIDTH)), (True, (HEIGHT // 2, WIDTH // 2))])
+def test_npy_is_the_maps_and_can_be_memory_mapped(
+    run: Run, tmp_path: Path, native: bool, size: tuple[int, int]
+) -> None:
+    (path,) = export(run, tmp_path / "maps.npy", format="npy", native=native)
+    array = np.load(path, mmap_mode="r")
+    assert isinstance(array, np.memmap) and array.shape == (40, *size) and array.dtype == np.float32
+    maps = run["talk.mp4"]
+    for frame in (0, 7, 20):
+        np.testing.assert_array_equal(array[frame], maps.native(frame) if native else maps.log_density(frame))
+    facts = json.loads((tmp_path / "maps.json").read_text())
+    assert facts["frame"] == list(range(40)) and facts["units"] == "nat" and facts["status"][7] == 2
+    assert not left_over(tmp_path)
+
+
+def test_npz_holds_numbers_times_and_maps(run: Run, tmp_path: Path) -> None:
+    (path,) = export(run, tmp_path / "out", format="npz", start=6, stop=20, every=5)
+    assert path == tmp_path / "out" / "talk.mp4.npz"
+    with np.load(path) as arrays:
+        assert list(arrays["frame"]) == [6, 11, 16]
+        np.testing.assert_allclose(arrays["pts_seconds"], np.array([6, 11, 16]) / 25)
+        np.testing.assert_array_equal(arrays["log_density"], run["talk.mp4"].log_density([6, 11, 16]))
+        assert list(arrays["status"]) == [1, 1, 1]
+
+
+def read_png(path: Path) -> np.ndarray:
+    with av.open(str(path)) as file:
+        picture = next(file.decode(video=0))
+        assert picture.format.name == "gray16be"
+        return picture.to_ndarray()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (40, 24)])
+def test_png_round_trips(tmp_path: Path, shape: tuple[int, int]) -> None:
+    samples = np.random.default_rng(1).integers(0, 65536, shape, dtype=np.uint16)
+    (tmp_path / "x.png").write_bytes(encode_png(samples))
+    assert np.array_equal(read_png(tmp_path / "x.png"), samples)
+
+
+def test_png_is_density_relative_to_the_films_highest(run: Run, tmp_path: Path) -> None:
+    (folder,) = export(run, tmp_path, format="png", start=4, stop=12)
+    assert sorted(file.name for file in folder.iterdir()) == [*(f"{k:06d}.png" for k in range(4, 12)), "scale.json"]
+    maps = run["talk.mp4"]
+    seen = np.exp(maps.log_density([4, 5, 6, 8, 9, 10, 11]))
+    scale = json.loads((folder / "scale.json").read_text())
+    assert np.exp(scale["highest"]) == pytest.approx(seen.max())
+    np.testing.assert_allclose(read_png(folder / "000005.png") / 65535, seen[1] / seen.max(), atol=1e-5)
+    assert max(int(read_png(folder / f"{k:06d}.png").max()) for k in range(4, 12)) == 65535
+    assert not read_png(folder / "000007.png").any()
+    export(run, tmp_path, format="png", start=4, stop=6)
+    assert len(list(folder.iterdir())) == 3
+    (folder / "scale.json").unlink()
+    with pytest.raises(UsageError, match="something else"):
+        export(run, tmp_path, format="png", start=4, stop=6)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_csv_summarizes_each_frame(run: Run, tmp_path: Path, native: bool) -> None:
+    (path,) = export(run, tmp_path / "summary.csv", format="csv", native=native)
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS and [int(row["frame"]) for row in rows] == list(range(40))
+    assert rows[7]["status"] == "hole" and rows[7]["entropy_bits"] == ""
+    row, log_density = rows[12], run["talk.mp4"].log_density(12).astype(np.float64)
+    density = np.exp(log_density)
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    tolerance = 0.6 if native else 1e-3  # a stored pixel is two displayed ones wide
+    assert float(row["pts_seconds"]) == pytest.approx(0.48)
+    assert float(row["centroid_x_px"]) == pytest.approx((density * x).sum(), abs=tolerance)
+    assert float(row["centroid_y_px"]) == pytest.approx((density * y).sum(), abs=tolerance)
+    top, left = np.unravel_index(density.argmax(), density.shape)
+    assert float(row["peak_x_px"]) == pytest.approx(left + 0.5, abs=tolerance)
+    assert float(row["peak_y_px"]) == pytest.approx(top + 0.5, abs=tolerance)
+    inside = density[HEIGHT // 3 : 2 * HEIGHT // 3].sum(0)
+    central = inside[14:26].sum() + (inside[13] * 2 + inside[26] * 2) / 3  # thirds of 40 columns cut a pixel
+    assert float(row["mass_central_third"]) == pytest.approx(central, abs=0.03 if native else 1e-5)
+    if not native:
+        assert float(row["peak_log_density"]) == pytest.approx(log_density.max(), abs=1e-3)
+        assert float(row["entropy_bits"]) == pytest.approx(-(density * log_density).sum() / np.log(2), abs=1e-3)
+
+
+def test_each_video_gets_its_file(two_videos: Run, tmp_path: Path) -> None:
+    paths = export(two_videos, tmp_path / "all.npy", format="npy", native=True)
+    assert paths == [tmp_path / "all.npy" / "a.mp4.npy", tmp_path / "all.npy" / "b.mp4.npy"]
+    assert [len(np.load(path)) for path in paths] == [5, 6]
+
+
+def test_an_empty_range_is_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"talk\.mp4 has no stored frames in the range from 90"):
+        export(run, tmp_path, format="csv", start=90)
+
+
+def test_a_full_disk_leaves_no_debris(run: Run, small_disk: Callable[[str], Path]) -> None:
+    folder = small_disk("size=64k")
+    for format in ("npy", "npz", "png"):
+        with pytest.raises(WriteError, match="the disk is full"):
+            export(run, folder, format=format)
+        assert list(folder.iterdir()) == []
