@@ -221,7 +221,6 @@ def _auto_or_positive(text: str) -> int | str:
 def _demo(arguments: argparse.Namespace) -> int:
     from .demo import demo
 
-    _use_cores()
     demo(Path(arguments.output), progress=_progress(arguments))
     return 0
 
@@ -319,7 +318,7 @@ def _infer(arguments: argparse.Namespace) -> int:
         raise PlanMismatch(
             f"{run} is planned as {len(plan.shards)} tasks, not {arguments.num_tasks}: leave --num-tasks out"
         )
-    workers = _use_cores(arguments.decode_workers)
+    workers = arguments.decode_workers
     with stop_on_signals() as stop:
         for task in _tasks(arguments, len(plan.shards)):
             try:
@@ -399,7 +398,7 @@ def _run(arguments: argparse.Namespace) -> int:
         on_rejected=_report(arguments, failed) if len(videos) > 1 else None,
         say=progress.say,
     )
-    workers = _use_cores(arguments.decode_workers)
+    workers = arguments.decode_workers
     with stop_on_signals() as stop:
         infer_all(run, devices or [arguments.device], decode_workers=workers, progress=progress, stop=stop)
         merged = merge(run)
@@ -568,17 +567,6 @@ def _existing_run(given: str | None) -> Path:
         found = f"there are {len(here)} here" if here else "there is none here"
         raise UsageError(f"which run? {found}: name the directory, or set STREAMSAL_RUN")
     return here[0]
-
-
-def _use_cores(decode_workers: int | None = None) -> int:
-    """Shares the cores between decoder and model; returns the number of decoders to run side by side."""
-    import torch
-
-    from .devices import usable_cores
-
-    cores = usable_cores()
-    torch.set_num_threads(max(1, cores - 1))
-    return decode_workers or max(1, min(4, cores // 4))
 
 
 def _progress(arguments: argparse.Namespace) -> Progress:

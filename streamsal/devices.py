@@ -43,6 +43,18 @@ def usable_cores() -> int:
     return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
 
 
+def share_cores(decode_workers: int | None) -> int:
+    """Leaves the model all cores but one; returns how many decoders to run side by side, if that is not given."""
+    cores = usable_cores()
+    torch.set_num_threads(max(1, cores - 1))
+    return decode_workers or decoders_for(cores)
+
+
+def decoders_for(cores: int) -> int:
+    """How many runs of a video to decode at once: a quarter of the cores, since a decoder outruns most models."""
+    return max(1, min(4, cores // 4))
+
+
 @contextmanager
 def inference(device: torch.device, dtype: torch.dtype, *, autocast: bool) -> Iterator[None]:
     """No gradients, and autocast where the model's spec allows it."""

@@ -22,19 +22,25 @@ def cuda_devices() -> list[str]:
 
 
 def infer_all(
-    run: Path, devices: Sequence[str], *, decode_workers: int, progress: Progress, stop: Stop = lambda: ""
+    run: Path, devices: Sequence[str], *, decode_workers: int | None, progress: Progress, stop: Stop = lambda: ""
 ) -> None:
     """Computes every task that is not done. Raises the first task's error, Stopped when `stop` names a reason."""
     if len(devices) > 1:
-        _one_process_each(run, devices, progress, stop)
+        _one_process_each(run, devices, decode_workers, progress, stop)
         return
     for task in range(len(Plan.load(run / "plan.json").shards)):
         infer(run, task, device=devices[0], decode_workers=decode_workers, progress=progress, stop=stop)
 
 
-def _one_process_each(run: Path, devices: Sequence[str], progress: Progress, stop: Stop) -> None:
+def _one_process_each(
+    run: Path, devices: Sequence[str], decode_workers: int | None, progress: Progress, stop: Stop
+) -> None:
     """Processes that each take the next free task; a GPU that is slower takes fewer."""
-    command = [sys.executable, "-m", "streamsal", "infer", str(run), "--task-id", "any", "--quiet", "--device"]
+    from .devices import decoders_for, usable_cores
+
+    decoders = decode_workers or decoders_for(usable_cores() // len(devices))
+    command = [sys.executable, "-m", "streamsal", "infer", str(run), "--task-id", "any", "--quiet"]
+    command += ["--decode-workers", str(decoders), "--device"]
     workers = [subprocess.Popen([*command, device]) for device in devices]
     try:
         with progress.track(f"{len(devices)} devices", (found := run_status(run)).rows, found.done):

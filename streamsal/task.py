@@ -100,7 +100,7 @@ def infer(
     task: int,
     *,
     device: str = "auto",
-    decode_workers: int = 1,
+    decode_workers: int | None = None,
     progress: Progress | None = None,
     stop: Stop = lambda: "",
 ) -> int:
@@ -137,22 +137,25 @@ def infer(
     return rows
 
 
-def _compute(plan: Plan, log: Log, device: str, decode_workers: int, progress: Progress, stop: Stop) -> None:
-    import torch
-
-    from .batches import AHEAD, prefetch
-    from .devices import resolve_device, resolve_dtype
-    from .engine import Job, compute
-    from .models import create_model
+def _compute(plan: Plan, log: Log, device: str, decode_workers: int | None, progress: Progress, stop: Stop) -> None:
     from .prepare import check_model, checked_index
-    from .store import PartInfo, ShardWriter, shard_path
 
     delay_seconds = float(os.environ.get("STREAMSAL_TEST_DELAY_MS") or 0) / 1000  # per frame, for tests of faults
     parts = plan.shards[log.task]
     indexes = {part.video: checked_index(log.run, plan.videos[part.video]) for part in parts}
+    check_model(plan.model)
+
+    import torch  # takes seconds: only when there is something to compute
+
+    from .batches import AHEAD, prefetch
+    from .devices import resolve_device, resolve_dtype, share_cores
+    from .engine import Job, compute
+    from .models import create_model
+    from .store import PartInfo, ShardWriter, shard_path
+
     where = resolve_device(device)
     dtype = resolve_dtype(plan.settings.dtype, where)
-    check_model(plan.model)
+    workers = share_cores(decode_workers)
     weights = plan.model.weights or None
     model = create_model(plan.model.name, weights=weights, device=where, **plan.model.options)
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
@@ -184,7 +187,7 @@ def _compute(plan: Plan, log: Log, device: str, decode_workers: int, progress: P
                     batch_size=plan.batch_size,
                     device=where,
                     dtype=dtype,
-                    decode_workers=decode_workers,
+                    decode_workers=workers,
                     on_event=log.event,
                 )
                 with closing(prefetch(compute(job, start, part.stop, meter=meter), AHEAD)) as chunks:
