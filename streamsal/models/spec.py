@@ -117,10 +117,11 @@ class Video:
 class Batch:
     """Consecutive frames, always in the same slots whatever the sharding.
 
-    `frames_nhwc` (B, H, W, 3) uint8 RGB, B the same in every batch of a run. Only the slots in `present` hold frames
-    of this shard; the others repeat a neighbour, so that the device always computes the same shape, and must not
-    reach the state or the results. The frames are valid during `step` only: their memory is used again. `frame` int64
-    (B,) display-order index, `pts_seconds` float64 (B,); both meaningful in `present` only. Numbers in `frame` rise but may jump (sparse sampling): state ends at a jump.
+    `frames_nhwc` (B, H, W, 3) uint8 RGB, B the same in every batch of a run; valid during `step` only, because the
+    memory is used again. Only the slots in `present` hold frames of this shard; the others repeat a neighbor, so that
+    the device always computes the same shape, and must not reach the state or the results. `frame` int64 (B,)
+    display-order index, `pts_seconds` float64 (B,); both meaningful in `present` only. Numbers in `frame` rise but may
+    jump (sparse sampling): state ends at a jump.
     """
 
     frames_nhwc: Tensor
