@@ -70,7 +70,7 @@ class BlockFile:
     def readinto(self, buffer: memoryview) -> int:
         start, length = self._position, len(buffer)
         block = bytearray(length)
-        on_disk = os.pread(self._descriptor, length, start) if start < self.size else b""
+        on_disk = os.pread(self._descriptor, length, start) if self._descriptor >= 0 and start < self.size else b""
         block[: len(on_disk)] = on_disk
         for offset, data in self._writes:
             low, high = max(start, offset), min(start + length, offset + len(data))

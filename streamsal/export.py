@@ -13,7 +13,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +21,9 @@ import numpy as np
 
 from .errors import UsageError
 from .files import REASONS, make_folder, replacing, write_bytes, write_error
+from .layout import DONE
 from .maps import Maps
-from .merge import Run
-from .store import DONE
+from .merge import Run, open_run
 
 Format = Literal["npy", "npz", "png", "csv"]
 COLUMNS = (
@@ -41,19 +41,22 @@ COLUMNS = (
 
 
 def export(
-    run: Run,
+    run: Run | str | Path,
     output: str | Path,
     *,
     format: Format,
-    start: int = 0,
-    stop: int | None = None,
+    video: str | None = None,
+    start: int | str = 0,
+    stop: int | str | None = None,
     every: int = 1,
     native: bool = False,
 ) -> list[Path]:
     """Write the run's first output for the stored frames in [start, stop), every so many; returns the paths written.
 
-    `output` is the file itself where the run has one video and the name ends in the format, else a folder that gets
-    NAME.npy and so on. `native`: at the stored resolution instead of the displayed size.
+    `video`: one video of the run instead of all. `output` is the file itself where that is one video and the name ends
+    in the format, else a folder that gets NAME.npy and so on. `start`, `stop`: a frame number, seconds ("4.8s") or a
+    timecode. `native`: at the stored resolution instead of the displayed size. Raises UsageError, WriteError and what
+    reading the run raises.
 
     npy  float32 (T, H, W), memory-mappable, and NAME.json with the frame numbers, times and units
     npz  frame, pts_seconds, status and the maps in one file
@@ -63,20 +66,30 @@ def export(
     """
     write = {"npy": _npy, "npz": _npz, "png": _png, "csv": _csv}[format]
     output = Path(output)
-    single = format != "png" and len(run) == 1 and output.suffix == f".{format}"
-    make_folder(output.parent if single else output)
-    written = []
-    for name in run.videos:
-        maps = run[name]
-        frames = list(maps.frames(start, stop, every))
-        if not frames:
-            raise UsageError(f"{name} has no stored frames in the range from {start} to {stop or 'its end'}")
+    with nullcontext(run) if isinstance(run, Run) else open_run(run) as opened:
+        names = [opened[video].name] if video else opened.videos
+        single = format != "png" and len(names) == 1 and output.suffix == f".{format}"
+        make_folder(output.parent if single else output)
         suffix = "" if format == "png" else f".{format}"
-        path = output if single else output / f"{name}{suffix}"
-        with writing(path):
-            write(maps, frames, path, native)
-        written.append(path)
-    return written
+        paths = [output if single else output / f"{name}{suffix}" for name in names]
+        for name, path in zip(names, paths, strict=True):
+            first, last = _frame(opened, name, start), None if stop is None else _frame(opened, name, stop)
+            frames = list(opened[name].frames(first, last, every))
+            if not frames:
+                raise UsageError(f"{name} has no stored frames from {start} to {'the end' if stop is None else stop}")
+            with writing(path):
+                write(opened[name], frames, path, native)
+    return paths
+
+
+def _frame(run: Run, name: str, position: int | str) -> int:
+    """A position as a frame number; times are looked up in the video's index, which not every frame needs."""
+    if str(position).isdecimal():
+        return int(position)
+    from .index import VideoIndex
+    from .prepare import frame_at
+
+    return frame_at(VideoIndex.load(run.path / "index" / f"{name}.npz"), position, name)
 
 
 @contextmanager

@@ -20,8 +20,8 @@ import numpy as np
 
 from .density import full_size, unpack
 from .errors import BadInput, IncompleteRun, MissingInput
+from .layout import DONE, H5, HOLE, offset_name, read_row
 from .models.spec import Output, Readback
-from .store import DONE, H5, HOLE, offset_name, read_row
 
 OPEN_FILES = 16
 

@@ -18,21 +18,11 @@ import numpy as np
 from .blockfile import BlockFile
 from .errors import BadInput, IncompleteRun, MissingInput
 from .files import replacing
+from .layout import DONE, FORMAT, H5, HISTORY, NOT_COMPUTED, STATUS_MEANING, load_outputs, offset_name, read_row
 from .maps import Maps, Segment, damaged_frame
 from .models.spec import Output
 from .plan import Plan, array_spec
-from .store import (
-    DONE,
-    FORMAT,
-    H5,
-    HISTORY,
-    NOT_COMPUTED,
-    STATUS_MEANING,
-    load_outputs,
-    offset_name,
-    read_row,
-    shard_path,
-)
+from .store import shard_path
 
 MERGED_FORMAT = "streamsal video 1"
 COMMIT_BYTES = 64 << 20  # of copied chunks held in memory

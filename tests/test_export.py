@@ -120,10 +120,11 @@ def test_each_video_gets_its_file(two_videos: Run, tmp_path: Path) -> None:
     paths = export(two_videos, tmp_path / "all.npy", format="npy", native=True)
     assert paths == [tmp_path / "all.npy" / "a.mp4.npy", tmp_path / "all.npy" / "b.mp4.npy"]
     assert [len(np.load(path)) for path in paths] == [5, 6]
+    assert export(two_videos.path, tmp_path / "b.csv", format="csv", video="b.mp4") == [tmp_path / "b.csv"]
 
 
 def test_an_empty_range_is_refused(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"talk\.mp4 has no stored frames in the range from 90"):
+    with pytest.raises(UsageError, match=r"talk\.mp4 has no stored frames from 90 to the end"):
         export(run, tmp_path, format="csv", start=90)
 
 

@@ -31,7 +31,7 @@ from synthetic_run import (
     values_of,
 )
 
-from streamsal import store
+from streamsal import layout
 from streamsal.errors import Stopped, UsageError, WriteError
 from streamsal.plan import Plan
 from streamsal.store import DONE, HOLE, NOT_COMPUTED, PartInfo, ShardWriter, shard_path
@@ -264,12 +264,17 @@ def test_too_large_for_half_precision_is_said_not_stored(tmp_path: Path) -> None
         shard.append(part, frame=np.arange(4), pts_seconds=np.arange(4), hole=np.zeros(4, bool), values=values)
         with pytest.raises(UsageError, match="features of frame 2 is too large for float16"):
             shard.commit()
+        shard.commit()
+        assert shard.committed(part) == 0
+        append_frames(shard, part, np.arange(4))
+        shard.commit()
+        assert shard.committed(part) == 4
 
 
 def test_attributes_round_trip(tmp_path: Path) -> None:
     (part,) = parts_of(plan_of(), 0)
-    assert store.load_outputs(part.attributes()["outputs"]) == OUTPUTS
-    assert [store.offset_name(OUTPUTS, o.name) for o in (DENSITY, MAP, FEATURES)] == ["log_offset", None, None]
+    assert layout.load_outputs(part.attributes()["outputs"]) == OUTPUTS
+    assert [layout.offset_name(OUTPUTS, o.name) for o in (DENSITY, MAP, FEATURES)] == ["log_offset", None, None]
 
 
 def test_every_device_of_a_shard_is_recorded(tmp_path: Path) -> None:
