@@ -87,9 +87,10 @@ def _frame(run: Run, name: str, position: int | str) -> int:
     if str(position).isdecimal():
         return int(position)
     from .index import VideoIndex
-    from .prepare import frame_at
+    from .prepare import frame_at, index_path
 
-    return frame_at(VideoIndex.load(run.path / "index" / f"{name}.npz"), position, name)
+    folder = run.path.parent if run.path.is_file() else run.path
+    return frame_at(VideoIndex.load(index_path(folder, name)), position, name)
 
 
 @contextmanager

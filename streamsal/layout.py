@@ -94,7 +94,8 @@ def describe(output: Output, store_dtype: str, offsets: str | None) -> dict[str,
         if store_dtype == "uint16":
             value = f"-numpy.expm1({output.name} * {UINT16_STEP})"
         found["how_to_read"] = (
-            f"{value} + {offsets}[:, None, None] is the natural-log density on the stored grid, summing to 1 there"
+            f"{value} + {offsets}[:, None, None] is the natural-log density on the stored grid, summing to 1 there; "
+            "for the displayed size enlarge it as `readback` says and normalize again"
         )
     return found
 

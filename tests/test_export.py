@@ -14,6 +14,7 @@ from synthetic_run import HEIGHT, WIDTH, make_plan, make_run
 
 from streamsal.errors import UsageError, WriteError
 from streamsal.export import COLUMNS, encode_png, export
+from streamsal.index import index_video
 from streamsal.merge import Run, open_run
 
 pytest_plugins = ("small_disk",)
@@ -121,6 +122,27 @@ def test_each_video_gets_its_file(two_videos: Run, tmp_path: Path) -> None:
     assert paths == [tmp_path / "all.npy" / "a.mp4.npy", tmp_path / "all.npy" / "b.mp4.npy"]
     assert [len(np.load(path)) for path in paths] == [5, 6]
     assert export(two_videos.path, tmp_path / "b.csv", format="csv", video="b.mp4") == [tmp_path / "b.csv"]
+
+
+def write_clip(path: Path, n_frames: int) -> None:
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = WIDTH, HEIGHT
+        for _ in range(n_frames):
+            picture = av.VideoFrame.from_ndarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8), format="rgb24")
+            file.mux(stream.encode(picture))
+        file.mux(stream.encode(None))
+
+
+def test_a_range_may_be_given_in_seconds(tmp_path: Path) -> None:
+    plan = make_plan({"talk.mp4": 40}, {"talk.mp4": []}, every=3)
+    run = make_run(tmp_path / "talk.streamsal", plan)
+    write_clip(tmp_path / "talk.mp4", 40)
+    (run / "index").mkdir()
+    index_video(tmp_path / "talk.mp4").save(run / "index" / "talk.mp4.npz")
+    (path,) = export(run, tmp_path / "x.npz", format="npz", start="0.4s", stop="0:01")
+    with np.load(path) as arrays:
+        assert list(arrays["frame"]) == [12, 15, 18, 21, 24]
 
 
 def test_an_empty_range_is_refused(run: Run, tmp_path: Path) -> None:
