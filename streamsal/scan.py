@@ -18,7 +18,7 @@ from .numbering import CORRUPT, HIDDEN, KEY, NO_TIME, Packets, Probe
 from .packets import Tag, checksum, packets_of, pictures_from, tag_of
 
 INTRA_SPACING = 8  # where every picture stands alone short runs make sparse reads cheap, and a reset is free
-PATIENCE_PACKETS = 64  # a sound key packet gives its picture after the decoder's delay, at most 16
+PROOF_PACKETS = 2  # a key picture may be two fields, each a packet; draining the decoder costs less than its delay
 
 # FFmpeg does not mark these as intra-only, because animated or chained variants of the container exist.
 _INTRA_ONLY = {"png", "tiff", "bmp", "targa"}
@@ -108,18 +108,19 @@ class _Prover:
             self.n_probed = n_fed
             if self.first_picture is not None and n_fed >= self._spacing:
                 self.finish()
-        elif n_fed >= PATIENCE_PACKETS:
-            self._reset()
+        elif n_fed >= PROOF_PACKETS:
+            self.finish()
 
     def finish(self) -> None:
         """Take what the decoder still holds into account, and be ready for the next candidate."""
         if self._candidate is not None:
             self._see(pictures_from(self._decoder, None))
-            self._reset()
+            self._candidate = None
+            self._decoder.flush_buffers()
 
     def _see(self, pictures: list[av.VideoFrame]) -> None:
         pictures = [picture for picture in pictures if tag_of(picture).shown]
-        if not pictures:
+        if not pictures or self._candidate is None:
             return
         packet = tag_of(pictures[0]).packet
         if self._candidate == 0:
@@ -129,8 +130,5 @@ class _Prover:
             return
         if packet == self._candidate and pictures[0].key_frame:
             self.entries.append(packet)
-        self._reset()
-
-    def _reset(self) -> None:
         self._candidate = None
         self._decoder.flush_buffers()
