@@ -151,7 +151,7 @@ def join(
         order = _order_of(segments)
         if len(order.rank) != len(timeline.pts):
             raise StreamsalError(f"{len(order.rank)} pictures encoded for {len(timeline.pts)} frames of {source}")
-        options = _mp4_options(timeline) if form in ("mp4", "mov") else {}
+        options = _mp4_options(timeline, origin, stream) if form in ("mp4", "mov") else {}
         with av.open(str(segments[0])) as template, _output(part, form, options) as film:
             film.metadata.update(_kept_tags(origin.metadata))
             film.set_chapters(_chapters(origin, timeline))
@@ -174,10 +174,15 @@ def container_format(output: Path) -> str:
         raise UsageError(f"cannot write {output.name}: name it {', '.join(CONTAINERS)}") from None
 
 
-def _mp4_options(timeline: Timeline) -> dict[str, str]:
-    """Start offsets are in units of the movie's time scale; the default of 1/1000 s moves sound by up to 0.5 ms."""
-    scale = str(timeline.time_base.denominator)
-    return {"movflags": "faststart", "video_track_timescale": scale, "movie_timescale": scale}
+def _mp4_options(timeline: Timeline, origin: InputContainer, replaced: int) -> dict[str, str]:
+    """Clocks as in the source. Start offsets are in units of the movie's, whose default of 1/1000 s moves sound."""
+    unit = timeline.time_base
+    scale = str(unit.denominator)
+    options = {"movflags": "faststart", "movie_timescale": scale}
+    # The option holds for every video. Without it each has its own clock, finer by a power of 2 if below 1/10000 s.
+    if all(other.time_base == unit for other in origin.streams.video if other.index != replaced):
+        options["video_track_timescale"] = scale
+    return options
 
 
 def _add_streams(

@@ -91,7 +91,7 @@ def render(
     jobs: int = 1,
     start: int = 0,
     stop: int | None = None,
-    opacity: float = 0.85,
+    opacity: float = 0.7,
     should_stop: Callable[[], str | bool] = lambda: "",
     progress: Progress | None = None,
 ) -> Path:
