@@ -58,7 +58,7 @@ def facts_of(path: Path, stream: int | None, verify: bool, say: Callable[[str], 
     if verify:
         say(f"{path}: decoding {index.n_frames} frames, then again as 1, 2 and 7 shards")
         report = prove(index)
-        facts.update(exact=report.exact, sound=report.sound, holes=list(report.holes), proof=asdict(report))
+        facts.update(exact=report.ok, sound=report.sound, holes=list(report.holes), proof=asdict(report))
     return facts
 
 
