@@ -68,7 +68,9 @@ def decode(
 class VideoReader:
     """Frames of one indexed video by number; `workers` canonical runs are decoded at once, each by `threads` threads.
 
-    Not to be shared between threads. After a fork the child opens the file anew.
+    A sound video looks the same whatever their numbers; damage is concealed alike only with equal `threads`.
+    Not to be shared between threads. After a fork the child opens the file anew. Raises PlanMismatch or MissingInput
+    if the file is not the one that was indexed.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class VideoReader:
     ) -> None:
         if threads < 1 or workers < 1:
             raise ValueError(f"{threads = } and {workers = } must be at least 1")
+        index.check_unchanged()
         self.index = index
         self._ahead_bytes = ahead_bytes
         self._decoders = [RunDecoder(index, threads=threads) for _ in range(workers)]
