@@ -1,4 +1,4 @@
-"""Films for tests, and ways to damage them. Every frame has its number drawn into it, for the tell-tale model to read."""
+"""Films for tests, and ways to damage them. Every frame has its number drawn into it for the tell-tale model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-
 from telltale import draw_number
 
 HEIGHT, WIDTH = 64, 96
