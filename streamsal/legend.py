@@ -84,7 +84,7 @@ Drawing = tuple[np.ndarray, np.ndarray]  # (h, w, 3) RGB and (h, w) opacity, 0 t
 
 def scale_legend(table: np.ndarray, maximum: float, scale: str, height: int, width: int) -> Drawing:
     """A bar of the table's colors from 0 to `maximum` times uniform, for a picture of `height` x `width`."""
-    low, high, caption = text("0"), text(f"{maximum:.3g} x uniform"), text(scale)
+    low, high, caption = text("0"), text(f"{_digits(maximum)} x uniform"), text(scale)
     length = max(low.shape[1] + 12 + high.shape[1], caption.shape[1])
     bar = np.repeat(table[np.linspace(0, 255, length).astype(int)][None], 7, axis=0)
     drawing = np.zeros((29, length, 3))
@@ -96,10 +96,15 @@ def scale_legend(table: np.ndarray, maximum: float, scale: str, height: int, wid
     return _panel(drawing, marks, height, width)
 
 
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if 0.001 <= value < 1000 else f"{value:.0f}"
+
+
 def contour_legend(colors: Mapping[str, np.ndarray], height: int, width: int) -> Drawing:
     """The color of each region's border and the probability that it holds."""
     labels = [text(label) for label in colors]
-    length = sum(label.shape[1] + 6 for label in labels) - 6
+    caption = text("of mass")
+    length = max(sum(label.shape[1] + 6 for label in labels) - 6, caption.shape[1])
     drawing, marks = np.zeros((18, length, 3)), np.zeros((18, length))
     left = 0
     for label, rgb in zip(labels, colors.values(), strict=True):
@@ -107,7 +112,6 @@ def contour_legend(colors: Mapping[str, np.ndarray], height: int, width: int) ->
         marks[:7, left:right] = label
         drawing[:7, left:right] = rgb
         left = right + 6
-    caption = text("of mass")
     marks[11:, : caption.shape[1]] = caption
     drawing[11:] = _TEXT
     return _panel(drawing, marks, height, width)

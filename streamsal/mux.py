@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -21,7 +22,7 @@ import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
-from av.stream import Discard, Stream
+from av.stream import Discard, Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -31,6 +32,7 @@ from .files import REASONS, replacing, write_error
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _STALE_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder"}
 _AS_STORED = {"ignore_editlist": "1"}  # the order of a segment's packets counts, not its times
+_MOV_TEXT_GAP = b"\0\0"  # time between two subtitles, which the muxer fills by itself
 _STATISTICS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS_")  # written by mkvmerge for the old pictures
 
 
@@ -120,7 +122,7 @@ class Timeline:
     """When the frames of a film are shown: strictly rising `pts` and the last frame's `duration` in `time_base` ticks.
 
     `start_seconds` and `stop_seconds` bound what is copied of the other streams; `shift_seconds` is taken off their
-    times, as it has been taken off `pts`. A whole film has no bounds and no shift.
+    times, as it has been taken off `pts`. A whole film has no bounds.
     """
 
     pts: np.ndarray
@@ -175,13 +177,17 @@ def container_format(output: Path) -> str:
 
 
 def _mp4_options(timeline: Timeline, origin: InputContainer, replaced: int) -> dict[str, str]:
-    """Clocks as in the source. Start offsets are in units of the movie's, whose default of 1/1000 s moves sound."""
+    """Clocks as in the source, and start offsets exact: MP4 states them in units of the movie's clock."""
     unit = timeline.time_base
-    scale = str(unit.denominator)
-    options = {"movflags": "faststart", "movie_timescale": scale}
+    others = [stream.time_base for stream in origin.streams if stream.index != replaced and stream.time_base]
+    movie = math.lcm(unit.denominator, *(other.denominator for other in others))
+    options = {
+        "movflags": "faststart",
+        "movie_timescale": str(movie if movie < 1 << 31 else unit.denominator),
+    }
     # The option holds for every video. Without it each has its own clock, finer by a power of 2 if below 1/10000 s.
     if all(other.time_base == unit for other in origin.streams.video if other.index != replaced):
-        options["video_track_timescale"] = scale
+        options["video_track_timescale"] = str(unit.denominator)
     return options
 
 
@@ -217,6 +223,8 @@ def _cannot_hold(form: str, stream: Stream) -> str | None:
     """Why the container cannot hold a copy of the stream: found by writing a header with it alone."""
     if stream.type == "data":
         return "data streams are not copied"
+    if form == "matroska" and stream.disposition & Disposition.attached_pic:
+        return "Matroska keeps cover pictures as attachments"  # as a track it would be a film of one picture
     try:
         with av.open(io.BytesIO(), "w", format=form) as trial:
             trial.add_stream_from_template(stream, opaque=True)
@@ -305,11 +313,13 @@ def _other_packets(origin: InputContainer, copies: Mapping[int, Stream], timelin
     for stream in origin.streams:
         if stream not in wanted:
             stream.discard = Discard.all
-    clocks = {stream.index: _RisingClock() for stream in wanted}
+    clocks = {stream.index: _RisingClock(step=0 if stream.type == "subtitle" else 1) for stream in wanted}
     for packet in origin.demux(wanted) if wanted else ():
+        number = packet.stream_index
         if not packet.size:  # PyAV's sign for the end of a stream
             continue
-        number = packet.stream_index
+        if bytes(packet) == _MOV_TEXT_GAP and copies[number].name == "mov_text":
+            continue
         time = packet.pts if packet.pts is not None else packet.dts
         if time is not None and not _within(float(time * packet.time_base), timeline):
             continue
@@ -324,9 +334,13 @@ def _within(seconds: float, timeline: Timeline) -> bool:
 
 
 class _RisingClock:
-    """Decode times as they are, except where a recording's clock goes back or is missing: no container takes that."""
+    """Decode times as they are, except where a recording's clock goes back or is missing: no container takes that.
 
-    def __init__(self) -> None:
+    They must rise by `step` ticks at least; several subtitles may begin at once.
+    """
+
+    def __init__(self, *, step: int) -> None:
+        self._step = step
         self._next: int | None = None  # earliest time allowed
         self._end = 0
         self._shift = 0
@@ -343,7 +357,7 @@ class _RisingClock:
         dts, pts = dts + self._shift - shift, pts + self._shift - shift
         packet.dts, packet.pts = dts, pts
         self._end = dts + max(1, packet.duration or 0)
-        self._next = dts + 1
+        self._next = dts + self._step
 
 
 def _interleaved(pictures: Iterator[av.Packet], others: Iterator[av.Packet]) -> Iterator[av.Packet]:

@@ -139,15 +139,21 @@ class Painter:
         same_size = (picture.width, picture.height) == (canvas.width, canvas.height)
         if same_size and picture.format.name.replace("yuvj", "yuv") == canvas.pixel_format:
             return picture
+        matrix = canvas.matrix if canvas.matrix in _LUMA_WEIGHTS else _BT601[0]
+        full_range = 2 if canvas.full_range else 1
+        # Luma means the same before and after, whatever the picture's own tags say: else swscale goes through RGB.
+        has_luma = not (picture.format.is_rgb or picture.format.has_palette)
+        as_it_is = {"src_colorspace": matrix, "src_color_range": full_range} if has_luma else {}
         return self._conform.reformat(
             picture,
             width=canvas.width,
             height=canvas.height,
             format=canvas.pixel_format,
             interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
-            dst_colorspace=canvas.matrix if canvas.matrix in _LUMA_WEIGHTS else _BT601[0],
-            dst_color_range=2 if canvas.full_range else 1,
+            dst_colorspace=matrix,
+            dst_color_range=full_range,
             threads=1,
+            **as_it_is,
         )
 
     def _levels(self, density: np.ndarray, maximum: float) -> list[np.ndarray]:

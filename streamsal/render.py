@@ -337,8 +337,10 @@ def _encode_in_process(film: Film, segment: Segment) -> None:
 
 
 def rising_pts(index: VideoIndex) -> np.ndarray:
-    """Display times in ticks as the video has them; strictly rising where a clock repeats or goes back."""
+    """Display times in ticks as the video has them; strictly rising where its clock repeats or goes back."""
     pts = index.pts
+    if (np.diff(pts) > 0).all():
+        return pts
     if index.segment[-1] > 0:
         pts = np.rint(index.pts_seconds * (index.time_base[1] / index.time_base[0])).astype(np.int64)
     ramp = np.arange(len(pts))
@@ -346,16 +348,17 @@ def rising_pts(index: VideoIndex) -> np.ndarray:
 
 
 def _timeline(index: VideoIndex, frames: range) -> Timeline:
+    """A whole film keeps its times; a part of it begins at 0, and so does a film whose clock begins below 0."""
     pts, unit = rising_pts(index), Fraction(*index.time_base)
-    end = int(pts[frames.stop]) if frames.stop < index.n_frames else None
-    first = int(pts[frames.start]) if frames.start > 0 else None
+    first, last = int(pts[frames.start]), frames.stop - 1
+    shift = first if frames.start > 0 else min(0, first)
     return Timeline(
-        pts=pts[frames.start : frames.stop] - (first or 0),
-        last_duration=max(1, int(index.duration[frames.stop - 1])),
+        pts=pts[frames.start : frames.stop] - shift,
+        last_duration=max(1, int(index.duration[last])),
         time_base=unit,
-        start_seconds=None if first is None else float(first * unit),
-        stop_seconds=None if end is None else float(end * unit),
-        shift_seconds=(first or 0) * unit,
+        start_seconds=float(first * unit) if frames.start > 0 else None,
+        stop_seconds=float(int(pts[frames.stop]) * unit) if frames.stop < index.n_frames else None,
+        shift_seconds=shift * unit,
     )
 
 
