@@ -8,21 +8,25 @@ knows nothing of models or tasks.
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 
+from .ahead import in_order
 from .color import RgbConverter
 from .index import VideoIndex, index_video
 from .packets import Tag, decode_all, open_video, pictures_from, tag_of
-from .seek import PacketSource
+from .seek import LostPlace, PacketSource
 
 AHEAD_BYTES = 256 << 20  # of decoded pictures that workers may hold before their turn comes
 REORDER_PICTURES = 16  # the longest reordering that a codec allows: a number passed over by more will not come
@@ -88,27 +92,51 @@ class VideoReader:
         self.index = index
         self._ahead_bytes = ahead_bytes
         self._decoders = [RunDecoder(index, threads=threads) for _ in range(workers)]
+        self._reading: weakref.ref[Generator[Frame]] | None = None  # dropping it must end it at once
+        self._pid = os.getpid()
+        self._inherited: list[object] = []
         matrix = index.display_matrix if rotate else None
         size = (index.display_height, index.display_width) if rotate else (index.height, index.width)
         self._convert = _PerThread(lambda: RgbConverter(display_matrix=matrix, size=size))
 
-    def read(self, frames: Sequence[int]) -> Iterator[Frame]:
-        """Each frame of an ascending sequence once; runs without a wanted frame are not decoded."""
+    def read(self, frames: Sequence[int]) -> Generator[Frame]:
+        """Each frame of an ascending sequence once; runs without a wanted frame are not decoded.
+
+        Ends what an earlier call still had to give.
+        """
         wanted = np.asarray(frames, np.int64)
         if wanted.size and (wanted[0] < 0 or wanted[-1] >= self.index.n_frames or (np.diff(wanted) <= 0).any()):
             raise ValueError(f"frames must ascend within 0 ... {self.index.n_frames - 1}")
         run_of_frame = np.searchsorted(self.index.entry_frame, wanted, side="right") - 1
         runs, starts = np.unique(run_of_frame, return_index=True)
         jobs = list(zip(runs.tolist(), np.split(wanted, starts[1:]), strict=True)) if wanted.size else []
-        if len(self._decoders) == 1 or len(jobs) < 2:
-            for run, numbers in jobs:
-                yield from self._frames(self._decoders[0], run, numbers)
-        else:
-            yield from _ordered(jobs, self._decoders, self._frames, self._ahead_bytes)
+        self._stop_reading()
+        reading = self._read(jobs)
+        self._reading = weakref.ref(reading)
+        return reading
 
     def close(self) -> None:
+        self._stop_reading()
         for decoder in self._decoders:
             decoder.close()
+
+    def _stop_reading(self) -> None:
+        """Decoders must outlive the generators that use them."""
+        reading = self._reading() if self._reading is not None else None
+        if self._pid != os.getpid():  # what the parent was reading may hold locks that nobody here will release
+            self._inherited.append(reading)
+            self._pid = os.getpid()
+        elif reading is not None:
+            reading.close()
+        self._reading = None
+
+    def _read(self, jobs: list[tuple[int, np.ndarray]]) -> Generator[Frame]:
+        workers = [partial(self._frames, decoder) for decoder in self._decoders[: max(1, len(jobs))]]
+        if len(workers) == 1:
+            for job in jobs:
+                yield from workers[0](*job)
+        else:
+            yield from in_order(jobs, workers, limit_bytes=self._ahead_bytes, size_of=_bytes)
 
     def __enter__(self) -> VideoReader:
         return self
@@ -179,7 +207,7 @@ class RunDecoder:
         waiting: dict[int, av.VideoFrame] = {}
         with closing(self._pictures(run)) as pictures:
             for number, picture in pictures:
-                if number >= expected:
+                if number >= expected:  # lower ones come late, from damage, or again
                     waiting.setdefault(number, picture)
                 while waiting and (expected in waiting or len(waiting) > REORDER_PICTURES):
                     yield expected, waiting.pop(expected, None)
@@ -189,7 +217,16 @@ class RunDecoder:
             expected += 1
 
     def _pictures(self, run: int) -> Generator[tuple[int, av.VideoFrame]]:
-        """(frame number, picture) as the decoder gives them, for the packets of the run from a reset decoder on."""
+        """(frame number, picture) as the decoder gives them; some twice if the run had to be begun again."""
+        try:
+            yield from self._decoded(run)
+        except LostPlace:
+            self._shared = {}
+            self._source.begin_again()
+            yield from self._decoded(run)
+
+    def _decoded(self, run: int) -> Generator[tuple[int, av.VideoFrame]]:
+        """The packets of the run through a decoder that was reset before, drained and reset again."""
         index, source = self._index, self._source
         first, last = int(index.entry_packet[run]), int(self._last_packets[run])
         next_first = int(index.entry_packet[run + 1]) if run + 1 < len(self._ends) else index.n_packets
@@ -243,101 +280,6 @@ def _last_packets(index: VideoIndex) -> np.ndarray:
     # A second field or the rest of a packed picture may follow in packets that stand for no frame of their own.
     bearing = np.append(np.unique(index.frame_packet), index.n_packets)
     return bearing[np.searchsorted(bearing, last, side="right")] - 1
-
-
-_FramesOfRun = Callable[[RunDecoder, int, np.ndarray], Generator[Frame]]
-
-
-def _ordered(
-    jobs: list[tuple[int, np.ndarray]], decoders: list[RunDecoder], frames_of: _FramesOfRun, ahead_bytes: int
-) -> Iterator[Frame]:
-    """Frames of all jobs in order; each decoder works in a thread of its own on the next job that nobody has."""
-    ahead = _Ahead(len(jobs), ahead_bytes)
-
-    def work(decoder: RunDecoder) -> None:
-        while (job := ahead.next_job()) is not None:
-            try:
-                with closing(frames_of(decoder, *jobs[job])) as frames:
-                    if not all(ahead.put(job, frame) for frame in frames):
-                        return
-                ahead.put(job, None)
-            except BaseException as error:  # the reading thread raises it when it comes to this job
-                ahead.put(job, error)
-                return
-
-    threads = [
-        threading.Thread(target=work, args=(decoder,), name=f"streamsal-decode-{number}", daemon=True)
-        for number, decoder in enumerate(decoders)
-    ]
-    try:
-        for thread in threads:
-            thread.start()
-        for job in range(len(jobs)):
-            yield from ahead.take(job)
-    finally:
-        ahead.stop()
-        for thread in threads:
-            thread.join()
-
-
-class _Ahead:
-    """Frames decoded before their turn: at most `limit` bytes and a picture per worker, plus those just being read.
-
-    The job whose turn it is may always put one frame, so that full memory cannot stop everything.
-    """
-
-    def __init__(self, n_jobs: int, limit: int) -> None:
-        self._changed = threading.Condition()
-        self._limit, self._held, self._n_jobs = limit, 0, n_jobs
-        self._turn = self._taken = 0
-        self._stopped = False
-        self._queues: dict[int, deque[tuple[Frame | BaseException | None, int]]] = {0: deque()}
-
-    def next_job(self) -> int | None:
-        with self._changed:
-            if self._stopped or self._taken == self._n_jobs:
-                return None
-            self._queues.setdefault(self._taken, deque())
-            self._taken += 1
-            return self._taken - 1
-
-    def put(self, job: int, item: Frame | BaseException | None) -> bool:
-        """Wait for room and leave a frame, an error or None for the end; False when nobody reads any more."""
-        size = _bytes(item) if isinstance(item, Frame) else 0
-        with self._changed:
-            queue = self._queues[job]
-            self._changed.wait_for(
-                lambda: self._stopped or not size or self._held < self._limit or (job == self._turn and not queue)
-            )
-            if self._stopped:
-                return False
-            queue.append((item, size))
-            self._held += size
-            self._changed.notify_all()
-            return True
-
-    def take(self, job: int) -> Iterator[Frame]:
-        with self._changed:
-            self._turn = job
-            queue = self._queues.setdefault(job, deque())
-            self._changed.notify_all()
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: queue)
-                item, size = queue.popleft()
-                self._held -= size
-                self._changed.notify_all()
-            if isinstance(item, BaseException):
-                raise item
-            if item is None:
-                break
-            yield item
-        del self._queues[job]
-
-    def stop(self) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
 
 
 def _bytes(frame: Frame) -> int:

@@ -19,9 +19,14 @@ from .numbering import NO_TIME
 from .packets import Tag, checksum, open_video, packets_of, pictures_from
 
 SKIP_BYTES = 2 << 20  # reading on over this much costs less than a seek
+PATIENCE = 3  # times in a row that every seek missed; after that the file is read through instead
 
 # Only here a seek by byte lands on the packet that begins there.
 _BYTE_SEEK = {"mpegts", "h264", "hevc", "m4v"}
+
+
+class LostPlace(Exception):
+    """What follows a seek is not what a reader from the start has seen: `begin_again`."""
 
 
 class PacketSource:
@@ -29,6 +34,7 @@ class PacketSource:
 
     After a seek the first packet must be found in the index, else other ways are tried, and in the end reading from
     the start of the file without decoding. A difference that is there on that way, too, means that the file changed.
+    The `decoder` lives as long as the container: until `move_to`, `begin_again` or `close`.
     """
 
     def __init__(self, index: VideoIndex, *, threads: int = 1) -> None:
@@ -36,7 +42,7 @@ class PacketSource:
         self._video: open_video | None = None
         self._pid = os.getpid()
         self._ends = np.cumsum(index.packet_size, dtype=np.int64)
-        self._seeks_failed = 0
+        self._n_lost = 0
 
     def opened_elsewhere(self) -> bool:
         """Whether this process has inherited the container: both would move one file offset, so it is left alone."""
@@ -59,24 +65,22 @@ class PacketSource:
         self._opened()
         ahead = number - self._position
         if ahead < 0 or self._bytes_between(self._position, number) > SKIP_BYTES:
-            ways = self._ways(number) if self._seeks_failed < 3 else []
+            ways = self._ways(number) if self._n_lost < PATIENCE else []
             if any(self._try(seek, number) for seek in ways):
-                self._seeks_failed = 0
+                self._n_lost = 0
                 return
-            self._seeks_failed += bool(ways)
+            self._n_lost += bool(ways)
             if ways or ahead < 0:
                 self._reopen()
         self._skip_to(number)
 
     def read(self, number: int) -> av.Packet:
-        """Packet `number`, which must not lie before the present position. Raises PlanMismatch."""
+        """Packet `number`, which must not lie before the present position. Raises PlanMismatch, or LostPlace if
+        the difference may come from a seek."""
         self._opened()
         self._skip_to(number)
         packet = self._next()
         if packet is None or not self._matches(packet, number):
-            if not self._linear:  # what follows a seek may differ from what a reader from the start sees
-                self._reopen()
-                return self.read(number)
             raise self._mismatch(number)
         return packet
 
@@ -86,6 +90,11 @@ class PacketSource:
             self._reopen()
         assert self._video is not None
         return self._video
+
+    def begin_again(self) -> None:
+        """Back to packet 0, and from now on no seeks."""
+        self._n_lost = PATIENCE
+        self._reopen()
 
     def _reopen(self) -> None:
         self.close()
@@ -129,7 +138,9 @@ class PacketSource:
             and checksum(packet) == index.packet_crc32[number]
         )
 
-    def _mismatch(self, number: int) -> PlanMismatch:
+    def _mismatch(self, number: int) -> PlanMismatch | LostPlace:
+        if not self._linear:
+            return LostPlace(number)
         frames = np.flatnonzero(self._index.frame_packet == number)
         where = f"packet {number} (frame {frames[0]})" if len(frames) else f"packet {number}"
         return PlanMismatch(f"{self._index.path} has changed since it was indexed ({where} differs): plan again")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from corpus import CASES, encode, read_number
 
+from streamsal import seek
 from streamsal.decode import VideoReader, decode, plane_checksum, verify
 from streamsal.errors import PlanMismatch, VideoError
 from streamsal.index import index_video
@@ -100,7 +101,7 @@ def test_several_threads_give_what_one_gives(corpus, name):
 
 
 def decoding_threads():
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("streamsal-decode")]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("streamsal-ahead")]
 
 
 def test_workers_stop_when_reading_ends_early(corpus):
@@ -171,6 +172,25 @@ def test_times_come_from_the_index(corpus):
     assert [frame.pts_seconds for frame in decode(path, index=index)] == index.pts_seconds.tolist()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_closed_reader_gives_no_more(corpus, workers):
+    index = index_video(corpus.path("h264_open"), entry_spacing=SPACING)
+    with VideoReader(index, workers=workers) as reader:
+        frames = reader.read(range(index.n_frames))
+        first = next(frames)
+    assert list(frames) == []
+    assert read_number(first.rgb) == 0  # pictures outlive their decoder
+
+
+def test_a_second_read_ends_the_first(corpus):
+    index = index_video(corpus.path("h264_open"), entry_spacing=SPACING)
+    with VideoReader(index) as reader:
+        first = reader.read(range(index.n_frames))
+        assert next(first).index == 0
+        assert [frame.index for frame in reader.read([40, 41])] == [40, 41]
+        assert list(first) == []
+
+
 def write_uncompressed(folder):
     """A video so large that the middle is in neither the first nor the last MiB."""
     path = folder / "large.avi"
@@ -189,7 +209,9 @@ def damage(path, at):
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def test_a_change_that_only_a_packet_shows_is_found_and_named(tmp_path):
+@pytest.mark.parametrize("skip_bytes", [seek.SKIP_BYTES, -1], ids=["reading on", "after a seek"])
+def test_a_change_that_only_a_packet_shows_is_found_and_named(tmp_path, monkeypatch, skip_bytes):
+    monkeypatch.setattr(seek, "SKIP_BYTES", skip_bytes)
     path, index = write_uncompressed(tmp_path)
     damage(path, int(index.packet_pos[70]) + 1000)
     index.check_unchanged()
