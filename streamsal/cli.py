@@ -29,23 +29,25 @@ exit codes: 0 done; 1 some inputs failed or have holes, the rest finished; 2 usa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    from .task import leave_on_signals
+
     arguments = parser().parse_args(argv)
+    failure: BaseException
     try:
-        return arguments.handler(arguments)
+        with leave_on_signals():
+            return arguments.handler(arguments)
     except StreamsalError as error:
-        code, text = error.exit_code, str(error)
-        if code == 70:
-            traceback.print_exc()
-    except KeyboardInterrupt:
-        code, text = 130, "stopped by Ctrl-C; run the same command again to go on"
+        code, text, failure = error.exit_code, str(error), error
+    except KeyboardInterrupt as error:
+        code, text, failure = 130, "stopped by Ctrl-C; run the same command again to go on", error
     except BrokenPipeError:  # `streamsal probe ... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        code, text = 70, f"{type(error).__name__}: {error} (a bug of ours: please report it with the traceback above)"
-        traceback.print_exc()
-    if arguments.verbose and code != 70:
-        traceback.print_exc()
+        code, failure = 70, error
+        text = f"{type(error).__name__}: {error} (a bug of ours: please report it with the traceback above)"
+    if code == 70 or arguments.verbose:
+        traceback.print_exception(failure)
     print(f"streamsal: {text}", file=sys.stderr)
     return code
 

@@ -262,3 +262,24 @@ def stop_on_signals() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def leave_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGUSR1 end what asks for no flag, such as planning and merging, at once, as Ctrl-C does.
+
+    Raises Stopped in the block: files there appear whole or not at all.
+    """
+
+    def leave(number: int, frame: object) -> None:
+        raise Stopped(f"stopped by {signal.Signals(number).name}; run the same command again to go on")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
