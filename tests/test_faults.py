@@ -5,11 +5,13 @@ lost, invented or computed twice.
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import shutil
 import signal
 from collections.abc import Callable
+from glob import glob
 from pathlib import Path
 
 import h5py
@@ -17,11 +19,13 @@ import pytest
 from films import destroy_packets, overwrite, write_film, write_sound
 from program import TELLTALE, end, run, start, wait_until
 
+from streamsal.files import lock
+
 pytest_plugins = ("small_disk",)
 
 N_FRAMES = 120
 ROOM_BYTES = (64 + 34) << 10  # for half a shard, beside what is kept free for logs
-SLOW = {"STREAMSAL_TEST_DELAY_MS": "80"}
+SLOW = {"STREAMSAL_TEST_DELAY_MS": "50"}
 
 
 @pytest.fixture(scope="module")
@@ -305,3 +309,16 @@ def test_damaged_shards_are_named_and_computed_again(undisturbed: Path, tmp_path
     run("infer", "film.streamsal", cwd=tmp_path)
     assert shard.with_name("0001.h5.broken-1").exists()
     assert_equals_undisturbed(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_stopped_while_planning(undisturbed: Path, tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "r").mkdir()
+    lock_file = str(tmp_path / "r" / ".plan.lock")
+    with lock(lock_file, wait=True):
+        process = start("infer", undisturbed / "film.mp4", "--model", TELLTALE, "-o", tmp_path / "r")
+        wait_until(lambda: lock_file in map(os.path.realpath, glob(f"/proc/{process.pid}/fd/*")), process)
+        process.send_signal(number)
+        _, err = end(process, 75)
+    assert f"stopped by {number.name}" in err
+    assert os.listdir(tmp_path / "r") == [".plan.lock"]
