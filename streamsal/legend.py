@@ -43,7 +43,7 @@ _DOTS = {  # rows from top to bottom, five dots each
     "v": "..... ..... #...# #...# #...# .#.#. ..#..",
     " ": "..... ..... ..... ..... ..... ..... .....",
 }
-_PANEL_OPACITY = 0.55
+_PANEL_OPACITY = 0.65
 _TEXT = (235, 235, 235)
 
 
@@ -105,15 +105,14 @@ def contour_legend(colors: Mapping[str, np.ndarray], height: int, width: int) ->
     labels = [text(label) for label in colors]
     caption = text("of mass")
     length = max(sum(label.shape[1] + 6 for label in labels) - 6, caption.shape[1])
-    drawing, marks = np.zeros((18, length, 3)), np.zeros((18, length))
+    drawing, marks = np.full((27, length, 3), _TEXT, float), np.zeros((27, length))
     left = 0
     for label, rgb in zip(labels, colors.values(), strict=True):
         right = left + label.shape[1]
-        marks[:7, left:right] = label
-        drawing[:7, left:right] = rgb
+        drawing[:5, left:right], marks[:5, left:right] = rgb, 1
+        marks[8:15, left:right] = label
         left = right + 6
-    marks[11:, : caption.shape[1]] = caption
-    drawing[11:] = _TEXT
+    marks[20:, : caption.shape[1]] = caption
     return _panel(drawing, marks, height, width)
 
 

@@ -188,10 +188,11 @@ class Painter:
         if values.shape == size:
             return values
         low, high = float(values.min()), float(values.max())
+        # SPLINE is exact and smooth; from BICUBIC, GAUSS and LANCZOS contours get a wave per cell (FFmpeg 8.1).
         unit = ((values - low) / max(high - low, 1e-6)).astype(np.float32)  # swscale clips floats to 0 ... 1
         frame = av.VideoFrame.from_ndarray(unit, format="grayf32le")
         scaled = self._enlarge.reformat(
-            frame, width=size[1], height=size[0], format="grayf32le", interpolation="BICUBIC", threads=1
+            frame, width=size[1], height=size[0], format="grayf32le", interpolation="SPLINE", threads=1
         )
         return _plane(scaled, 0, np.float32) * (high - low) + low
 
