@@ -30,9 +30,8 @@ import torch
 from clips import clip
 from measure import Report, arguments, interleaved, median, ratio, rounded, table
 
-from streamsal.batches import assemble
+from streamsal.batches import Job, assemble
 from streamsal.devices import inference, usable_cores
-from streamsal.engine import Job
 from streamsal.models import create_model
 from streamsal.models.spec import Batch, Video
 from streamsal.plan import Plan

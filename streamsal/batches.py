@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -18,16 +19,30 @@ from torch import Tensor
 
 from .color import RgbConverter
 from .decode import VideoReader
-from .models.spec import Batch
-from .plan import Slots
+from .index import VideoIndex
+from .models.spec import Batch, Model
+from .plan import PlannedVideo, Slots
 
 if TYPE_CHECKING:
     from .decode import Frame
-    from .engine import Job
     from .progress import Meter
 
 T = TypeVar("T")
 AHEAD = 2  # batches waiting between two stages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A model about to run over a video: what `compute` needs beside the frames it is to own."""
+
+    index: VideoIndex
+    video: PlannedVideo
+    model: Model
+    batch_size: int
+    device: torch.device
+    dtype: torch.dtype
+    decode_workers: int = 1
+    on_event: Callable[..., None] = lambda event, **facts: None
 
 
 def assemble(job: Job, start: int, stop: int, holes: set[int], meter: Meter) -> Generator[Batch]:

@@ -7,7 +7,7 @@ so memory depends on the batch, never on the video's length. Knows no model by n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from . import density
-from .batches import AHEAD, assemble, prefetch
+from .batches import AHEAD, Job, assemble, prefetch
 from .devices import inference, resolve_device, resolve_dtype
 from .errors import DeviceError, UsageError
 from .index import VideoIndex, index_video
 from .models import create_model
 from .models.spec import Batch, Model, Output, Result, Video
-from .plan import PlannedVideo
 from .prepare import auto_batch_size, plan_video
 from .progress import Meter
 
@@ -56,20 +55,6 @@ class Chunk:
         if output.kind != "log_density" or output.readback is None:
             raise UsageError(f"{output.name} is a {output.kind}, not a log density: read chunk.values[{output.name!r}]")
         return density.full_size(self.values[output.name], *self.size, output.readback)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A model about to run over a video: what `compute` needs beside the frames it is to own."""
-
-    index: VideoIndex
-    video: PlannedVideo
-    model: Model
-    batch_size: int
-    device: torch.device
-    dtype: torch.dtype
-    decode_workers: int = 1
-    on_event: Callable[..., None] = lambda event, **facts: None
 
 
 def stream(
@@ -131,8 +116,9 @@ def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> G
         frame = result.frame[keep]
         hole = np.array([int(f) in holes for f in frame])
         values = {name: _rows(result.values[name], keep) for name in result.values}
-        for value in values.values():
-            value[torch.from_numpy(hole)] = float("nan")
+        if hole.any():
+            for value in values.values():
+                value[torch.from_numpy(hole)] = float("nan")
         yield Chunk(
             frame=frame,
             pts_seconds=index.pts_seconds[frame],

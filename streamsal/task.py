@@ -147,9 +147,9 @@ def _compute(plan: Plan, log: Log, device: str, decode_workers: int | None, prog
 
     import torch  # takes seconds: only when there is something to compute
 
-    from .batches import AHEAD, prefetch
+    from .batches import AHEAD, Job, prefetch
     from .devices import resolve_device, resolve_dtype, share_cores
-    from .engine import Job, compute
+    from .engine import compute
     from .models import create_model
     from .store import PartInfo, ShardWriter, shard_path
 
