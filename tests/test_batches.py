@@ -1,0 +1,122 @@
+"""Frames in the slots that the plan's grid gives them, in memory that is used in turn, a few batches ahead."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from films import write_film
+from telltale import Telltale, read_numbers
+
+from streamsal.batches import AHEAD, assemble, prefetch, resize
+from streamsal.engine import Job
+from streamsal.index import VideoIndex, index_video
+from streamsal.models.spec import Batch
+from streamsal.prepare import plan_video
+from streamsal.progress import Meter
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> VideoIndex:
+    return index_video(write_film(tmp_path_factory.mktemp("film") / "film.mp4", 40))
+
+
+def job(index: VideoIndex, batch_size: int, *, past: int = 0, future: int = 0, **asked: int) -> Job:
+    model = Telltale(past=past, future=future, device="cpu")
+    video = plan_video(index, name="film.mp4", spec=model.spec, **asked)
+    where = torch.device("cpu")
+    return Job(index=index, video=video, model=model, batch_size=batch_size, device=where, dtype=torch.float32)
+
+
+def shown(batches: Iterator[Batch]) -> list[list[int]]:
+    """Numbers read from the pixels of every slot; each batch is looked at while it is valid."""
+    return [read_numbers(batch.frames_nhwc) for batch in batches]
+
+
+def test_batches_begin_at_absolute_frame_numbers(index: VideoIndex) -> None:
+    found = list(assemble(job(index, 8, past=3), 20, 33, set(), Meter()))
+    assert [batch.present for batch in found] == [slice(1, 8), slice(0, 8), slice(0, 1)]
+    assert [batch.frame[batch.present].tolist() for batch in found] == [[*range(17, 24)], [*range(24, 32)], [32]]
+    seconds = np.concatenate([batch.pts_seconds[batch.present] for batch in found])
+    assert np.allclose(seconds, np.arange(17, 33) / 25)
+
+
+def test_slots_of_others_repeat_a_neighbor(index: VideoIndex) -> None:
+    assert shown(assemble(job(index, 8, past=3), 20, 33, set(), Meter())) == [
+        [17, *range(17, 24)],
+        [*range(24, 32)],
+        [32] * 8,
+    ]
+
+
+def test_windows_with_gaps_are_read_one_after_another(index: VideoIndex) -> None:
+    batches = assemble(job(index, 4, past=1, future=1, start=2, every=12), 2, 40, set(), Meter())
+    assert shown(batches) == [[1, 2, 3, 13], [14, 15, 25, 26], [27, 37, 38, 39]]
+
+
+def test_every_batch_is_valid_while_it_is_the_newest(index: VideoIndex) -> None:
+    batches = prefetch(assemble(job(index, 2), 0, 40, set(), Meter()), AHEAD)
+    assert shown(batches) == [[k, k + 1] for k in range(0, 40, 2)]
+
+
+def test_smaller_frames_are_averaged_in_place(index: VideoIndex) -> None:
+    batch = next(assemble(job(index, 4, long_side=48), 0, 4, set(), Meter()))
+    assert batch.frames_nhwc.shape == (4, 32, 48, 3) and batch.frames_nhwc.dtype == torch.uint8
+    assert read_numbers(batch.frames_nhwc) == [0, 1, 2, 3]
+
+
+def test_resize_keeps_flat_pictures_and_means() -> None:
+    flat = torch.full((2, 30, 50, 3), 77, dtype=torch.uint8)
+    assert torch.equal(resize(flat, 7, 11), torch.full((2, 7, 11, 3), 77, dtype=torch.uint8))
+    noise = torch.randint(0, 256, (1, 64, 64, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    halves = noise.double().view(1, 8, 8, 8, 8, 3).mean((2, 4))
+    assert (resize(noise, 8, 8).double() - halves).abs().mean() < 10
+
+
+def test_prefetch_keeps_order_and_runs_ahead_by_no_more_than_asked() -> None:
+    made: list[int] = []
+    reached = threading.Event()
+
+    def numbers() -> Iterator[int]:
+        for number in range(20):
+            made.append(number)
+            if len(made) == 4:
+                reached.set()
+            yield number
+
+    items = prefetch(numbers(), 2)
+    assert next(items) == 0
+    assert reached.wait(10)  # one taken, two waiting, one in hand
+    assert len(made) == 4
+    assert list(items) == list(range(1, 20))
+
+
+def test_prefetch_passes_errors_on_behind_what_came_before() -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+        raise KeyError("two")
+
+    items = prefetch(numbers(), 2)
+    assert next(items) == 1
+    with pytest.raises(KeyError, match="two"):
+        next(items)
+
+
+def test_closing_prefetch_closes_its_source_and_thread() -> None:
+    closed = threading.Event()
+
+    def numbers() -> Iterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.set()
+
+    items = prefetch(numbers(), 2)
+    next(items)
+    items.close()
+    assert closed.is_set()
+    assert not any(thread.name == "streamsal-decode" for thread in threading.enumerate())

@@ -1,0 +1,56 @@
+"""All tasks on this machine: in turn, or in processes that take the next free one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from films import write_film
+from program import TELLTALE
+from telltale import expected
+
+from streamsal.errors import Stopped, StreamsalError
+from streamsal.local import infer_all
+from streamsal.merge import open_run
+from streamsal.plan import Plan
+from streamsal.prepare import Request, make_plan
+from streamsal.progress import Progress
+from streamsal.task import read_heartbeat
+
+N_FRAMES = 60
+QUIET = Progress(quiet=True)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    film = write_film(tmp_path / "film.mp4", N_FRAMES)
+    make_plan([film], tmp_path / "r", Request(model=TELLTALE, tasks=4, batch_size=4))
+    return tmp_path / "r"
+
+
+@pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]])
+def test_every_task_is_computed_once(run: Path, devices: list[str]) -> None:
+    infer_all(run, devices, decode_workers=1, progress=QUIET)
+    maps = open_run(run)["film.mp4"]
+    assert {k: maps.output("seen", k).tolist() for k in range(N_FRAMES)} == {
+        k: expected(k, N_FRAMES) for k in range(N_FRAMES)
+    }
+    plan = Plan.load(run / "plan.json")
+    for task in range(4):
+        beat = read_heartbeat(run, task)
+        assert (beat and beat["restarts"]) == (0 if plan.rows(task) else None)
+
+
+def test_a_process_that_fails_fails_the_run_with_its_exit_code(run: Path) -> None:
+    (run.parent / "film.mp4").unlink()
+    with pytest.raises(StreamsalError, match="streamsal status") as caught:
+        infer_all(run, ["cpu", "cpu"], decode_workers=1, progress=QUIET)
+    assert caught.value.exit_code == 66
+
+
+def test_processes_are_stopped_with_their_parent(run: Path) -> None:
+    with pytest.raises(Stopped, match="SIGTERM"):
+        infer_all(run, ["cpu", "cpu"], decode_workers=1, progress=QUIET, stop=lambda: "SIGTERM")
+    shutil.rmtree(run)  # nobody writes here any more
+    assert not run.exists()
