@@ -38,6 +38,7 @@ def long_clip(work_dir: Path, *, frames: int, width: int, height: int, seconds: 
                     stream = packet.stream
                     if not packet.size or (stream is video and written == frames):
                         continue
+                    assert stream.time_base and packet.dts is not None and packet.pts is not None
                     shift = round(turn * seconds / stream.time_base)
                     dts = packet.dts + shift
                     if dts <= latest.get(stream.index, dts - 1):

@@ -17,7 +17,6 @@ import itertools
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -28,7 +27,7 @@ from pathlib import Path
 
 import torch
 from clips import clip
-from measure import Report, arguments, interleaved, median, ratio, rounded, table
+from measure import Report, Sample, arguments, interleaved, median, ratio, rounded, table
 
 from streamsal.batches import Job, assemble
 from streamsal.devices import inference, usable_cores
@@ -56,22 +55,24 @@ print(start, time.time())
 
 BEFORE_THE_FIRST_FRAME = """
 import sys, time
-moments = [float(sys.argv[2]), time.time()]
+moments = [(float(sys.argv[2]), 0.0)]
+note = lambda: moments.append((time.time(), time.process_time()))
+note()
 from pathlib import Path
 import torch, av, h5py
 from streamsal import engine, plan, prepare, store, task
-moments.append(time.time())
+note()
 run = Path(sys.argv[1])
 planned = plan.Plan.load(run / "plan.json")
 index = prepare.checked_index(run, planned.videos[0])
-moments.append(time.time())
+note()
 model = engine.create_model(planned.model.name, device="cpu")
-moments.append(time.time())
+note()
 job = engine.Job(index=index, video=planned.videos[0], model=model, batch_size=planned.batch_size,
                  device=torch.device("cpu"), dtype=torch.float32)
 next(engine.compute(job, len(index.pts) // 2, index.n_frames))
-moments.append(time.time())
-print(*moments)
+note()
+print(*(number for moment in moments for number in moment))
 """
 MOMENTS = ("interpreter", "imports", "index", "model", "seek, decode and first batch")
 
@@ -190,14 +191,16 @@ def plain_pinned(video: Path, n_processes: int, cores: list[int]) -> float:
     return (max(stop for _, stop in times) - min(start for start, _ in times)) / n_processes
 
 
-def before_the_first_frame(run: Path, rounds: int) -> dict[str, float]:
-    """Median seconds of each step; the file cache is warm."""
-    steps: list[list[float]] = []
-    for _ in range(rounds + 1):
+def before_the_first_frame(run: Path, rounds: int) -> dict[str, list[Sample]]:
+    """Each step in new processes; the file cache is warm."""
+    steps: dict[str, list[Sample]] = {name: [] for name in MOMENTS}
+    for _ in range(rounds):
         command = [sys.executable, "-c", BEFORE_THE_FIRST_FRAME, str(run), str(time.time())]
-        moments = [float(word) for word in subprocess.check_output(command, text=True).split()]
-        steps.append([after - before for before, after in itertools.pairwise(moments)])
-    return {name: statistics.median(column) for name, column in zip(MOMENTS, zip(*steps[1:], strict=True), strict=True)}
+        numbers = iter(map(float, subprocess.check_output(command, text=True).split()))
+        moments = [Sample(wall=wall, cpu=cpu) for wall, cpu in zip(numbers, numbers, strict=True)]
+        for name, (before, after) in zip(MOMENTS, itertools.pairwise(moments), strict=True):
+            steps[name].append(after - before)
+    return steps
 
 
 def main() -> None:
@@ -237,18 +240,27 @@ def main() -> None:
     before = before_the_first_frame(whole, options.rounds)
 
     print(f"{options.model}, {frames} frames {options.width}x{options.height}, batches of {one.job.batch_size}\n")
-    rows = [
-        [name, f"{1000 * median(found) / frames:.2f}", f"{frames / median(found):.0f}"]
-        for name, found in samples.items()
-    ]
-    table(["", "ms per frame", "fps"], rows)
+    table(
+        ["", "ms per frame", "cpu", "fps"],
+        [
+            [
+                name,
+                *(f"{1000 * median(found, of) / frames:.2f}" for of in ("wall", "cpu")),
+                f"{frames / median(found):.0f}",
+            ]
+            for name, found in samples.items()
+        ],
+    )
     print(
         "the task's own account: "
         + ", ".join(f"{stage} {rates[f'{stage}_fps']} fps" for stage in ("decode", "model", "write"))
         + f"; {rates['binds']} binds\n"
     )
-    table(["before the first frame", "seconds"], [[name, f"{seconds:.3f}"] for name, seconds in before.items()])
-    total = sum(before.values())
+    table(
+        ["before the first frame", "seconds", "cpu"],
+        [[name, *(f"{median(found, of):.3f}" for of in ("wall", "cpu"))] for name, found in before.items()],
+    )
+    total = sum(median(found) for found in before.values())
     print(f"in all {total:.2f} s, {100 * total / SHARD_SECONDS:.2f} % of a shard of {SHARD_SECONDS // 60} minutes")
     print(f"plain decoding in two processes is {ceiling:.2f} times as fast as in one")
     report.finish(
@@ -261,7 +273,7 @@ def main() -> None:
         seconds_per_frame=rounded(samples, per=frames),
         rates=rates,
         plain_decoding_speed_up=round(ceiling, 4),
-        before_first_frame_seconds={name: round(seconds, 4) for name, seconds in before.items()},
+        before_first_frame_seconds=rounded(before),
         before_first_frame_share=round(total / SHARD_SECONDS, 6),
     )
 

@@ -58,7 +58,7 @@ def interleaved(
     """
     samples: dict[str, list[Sample]] = {name: [] for name in cases}
     for number in range(-warm_up, rounds):
-        names = list(cases) if number % 2 else list(reversed(cases))
+        names = list(cases)[:: 1 if number % 2 else -1]
         for name in names:
             before = now()
             counted = cases[name]()

@@ -107,7 +107,7 @@ def main() -> None:
         write_shards(run, plan)
         (run / "complete").touch()
     n_frames = plan.videos[0].n_frames
-    some = np.random.default_rng(1).integers(0, n_frames, 200).tolist()
+    some = np.random.default_rng(1).integers(0, n_frames, 50).tolist()
 
     def read_some() -> None:
         with open_run(run) as opened:
