@@ -418,6 +418,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
+    from .plan import array_spec
     from .status import run_status
 
     run = _existing_run(arguments.run)
@@ -442,7 +443,9 @@ def _status(arguments: argparse.Namespace) -> int:
         eta = f", about {found.eta_seconds:.0f} s to go" if found.eta_seconds is not None else ""
         raise IncompleteRun(f"{run}: {found.done} of {found.rows} results{eta}; tasks not done: {found.missing}")
     if found.holes:
-        print(f"streamsal: {run}: {found.holes} frames have no picture; maps there are NaN", file=sys.stderr)
+        which = array_spec(task.task for task in found.tasks if task.holes)
+        text = f"{run}: {found.holes} frames (of tasks {which}) have no picture and NaN for a map: probe --verify"
+        print(f"streamsal: {text} names them", file=sys.stderr)
     return 1 if found.holes else 0
 
 

@@ -234,7 +234,7 @@ class Plan:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Plan:
         if content.get("format") != FORMAT:
-            raise PlanMismatch(f"plan format {content.get('format')} is not {FORMAT}; use the version that wrote it")
+            raise ValueError(f"plan format {content.get('format')} is not {FORMAT}")
         return cls(
             model=PlannedModel(**content["model"]),
             settings=Settings(**content["settings"]),
@@ -256,11 +256,11 @@ class Plan:
         except FileNotFoundError:
             raise MissingInput(f"no plan in {Path(path).parent}: make one with `streamsal plan VIDEO...`") from None
         except ValueError:
-            raise PlanMismatch(f"{path} is not readable as a plan: delete the run directory and plan again") from None
+            raise PlanMismatch(f"{path} is no plan: delete the run directory and plan again") from None
         try:
             plan = cls.from_dict(content)
-        except (KeyError, TypeError) as error:
-            raise PlanMismatch(f"{path} is not a plan of this version ({error}): plan again") from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise PlanMismatch(f"{path} is no plan of this version ({error}): plan again in a new directory") from None
         if plan.id != content.get("id"):
             raise PlanMismatch(
                 f"{path} was edited after planning: its checksum is wrong; plan again in a new directory"

@@ -166,7 +166,8 @@ def _index(
             if stream is None or stream == index.stream:
                 return index
     index = index_video(path, stream=stream)
-    if old is None:
+    planned = {video.name: video.fingerprint for video in old.videos} if old else {}
+    if old is None or planned.get(name) == index.fingerprint:
         make_folder(sidecar.parent)
         index.save(sidecar)
         size = f"{index.display_width}x{index.display_height}"

@@ -151,6 +151,10 @@ def test_edited_model_file_and_edited_plan(planned: Path) -> None:
     plan.write_text(plan.read_text().replace('"every": 1', '"every": 2'))
     _, err = run("infer", "film.streamsal", cwd=planned, code=65)
     assert "plan.json was edited" in err
+    for nonsense in ("", "[]", "{}", '{"format": 1}', '{"format": 99}'):
+        plan.write_text(nonsense)
+        _, err = run("infer", "film.streamsal", cwd=planned, code=65)
+        assert "film.streamsal/plan.json is no" in err and err.count("\n") == 1
 
 
 def test_task_numbers(planned: Path) -> None:
@@ -291,7 +295,7 @@ def test_damaged_video_has_holes_that_keep_their_numbers(tmp_path: Path) -> None
         assert h5["frame"][h5["status"][...] == 2].tolist() == [5, 6, 40]
         assert h5["frame"][...].tolist() == list(range(60))
     out, err = run("status", "r", cwd=tmp_path, code=1)
-    assert "2 holes" in out and "1 holes" in out and "3 frames have no picture" in err
+    assert "2 holes" in out and "1 holes" in out and "3 frames (of tasks 0-1) have no picture" in err
     out, _ = run("probe", film, "--verify", code=1)
     assert "3 (frames 5-6,40)" in out
     _, err = run("run", film, "-o", "r", "--model", "center", "--no-render", cwd=tmp_path, code=1)

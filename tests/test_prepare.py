@@ -171,6 +171,19 @@ def test_an_index_left_by_an_earlier_attempt_is_of_use_only_for_its_video(film: 
         checked_index(tmp_path / "r", plan.videos[0])
 
 
+def test_a_lost_index_is_made_again_for_the_same_video_alone(film: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(film, tmp_path))
+    plan = make_plan([copy], tmp_path / "r", Request(model="uniform"))
+    index_path(tmp_path / "r", "film.mp4").unlink()
+    write_film(copy, 20)
+    with pytest.raises(PlanMismatch, match=r"film\.mp4 has changed"):
+        make_plan([copy], tmp_path / "r", Request(model="uniform"))
+    assert not index_path(tmp_path / "r", "film.mp4").exists()
+    shutil.copy(film, tmp_path)
+    assert make_plan([copy], tmp_path / "r", Request(model="uniform")) == plan
+    assert checked_index(tmp_path / "r", plan.videos[0]).n_frames == 50
+
+
 def test_what_is_no_video_is_reported_and_the_rest_is_planned(film: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_text("no film")
