@@ -256,7 +256,7 @@ class Plan:
         except FileNotFoundError:
             raise MissingInput(f"no plan in {Path(path).parent}: make one with `streamsal plan VIDEO...`") from None
         except ValueError:
-            raise PlanMismatch(f"{path} is no plan: delete the run directory and plan again") from None
+            raise PlanMismatch(f"{path} is not readable as a plan: delete the run directory and plan again") from None
         try:
             plan = cls.from_dict(content)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
