@@ -311,7 +311,7 @@ def _border(
             continue
         ordinal = min(max((position + cost // 2) // cost - OPENING_FRAMES, 0), count)
         per_shard = sum(totals) // n_shards // cost
-        if per_shard >= 16 * batch_size:
+        if per_shard >= 16 * batch_size and 0 < ordinal < count:  # the ends of a video are not to be moved
             aligned = video.grid(batch_size).aligned(video.selection.border(ordinal))
             ordinal = video.selection.ordinal(aligned)
         sliver = min(64, 4 * (video.past + video.future))

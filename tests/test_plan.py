@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsal.errors import MissingInput, PlanMismatch
-from streamsal.plan import Grid, Plan, PlannedModel, PlannedVideo, Selection, Settings, array_spec, cut, differences
+from streamsal.plan import (
+    Grid,
+    Part,
+    Plan,
+    PlannedModel,
+    PlannedVideo,
+    Selection,
+    Settings,
+    array_spec,
+    cut,
+    differences,
+)
 
 sizes = st.tuples(st.integers(1, 2000), st.integers(1, 2000))
 
@@ -62,6 +73,11 @@ def test_shards_tile_every_selected_frame_exactly_once_and_in_order(planned, n_s
     assert len(shards) == n_shards
     got = [(p.video, f) for shard in shards for p in shard for f in range(p.start, p.stop, planned[p.video].every)]
     assert got == [(i, f) for i, video in enumerate(planned) for f in video.selection.frames]
+
+
+def test_a_video_that_begins_inside_a_batch_keeps_its_first_frames():
+    video = plan_video(n_frames=2, start=1)
+    assert cut((video,), 1, 2) == ((Part(video=0, start=1, stop=2),),)
 
 
 @given(lists, st.integers(1, 50))
