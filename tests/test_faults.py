@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import pytest
 from films import destroy_packets, overwrite, write_film, write_sound
-from program import TELLTALE, end, run, start, wait_until
+from program import SPEC_ONLY, TELLTALE, end, run, start, wait_until
 
 from streamsal.files import lock
 
@@ -96,7 +96,7 @@ def test_files_that_are_no_video(kind: str, undisturbed: Path, tmp_path: Path) -
         write_sound(path)
     else:
         path.write_bytes((undisturbed / "film.mp4").read_bytes()[:5000])
-    _, err = run("infer", path, "-o", tmp_path / "r", "--model", "center", code=65)
+    _, err = run("infer", path, "-o", tmp_path / "r", "--model", SPEC_ONLY, code=65)
     assert str(path) in err and err.count("\n") == 1
 
 
@@ -132,8 +132,8 @@ def test_change_in_the_middle_of_a_long_video_is_found_where_it_is_read(tmp_path
 
 def test_other_model_or_settings_in_the_same_run(planned: Path) -> None:
     ask = ("infer", "film.mp4", "-o", "film.streamsal", "--batch-size", "4", "--task-id", "0")
-    _, err = run(*ask, "--model", "center", cwd=planned, code=65)
-    assert "model name" in err and "center" in err and "telltale.py" in err
+    _, err = run(*ask, "--model", SPEC_ONLY, cwd=planned, code=65)
+    assert "model name" in err and "spec_only.py" in err and "telltale.py" in err
     _, err = run(*ask, "--model", TELLTALE, "--every", "2", "--store-dtype", "float32", cwd=planned, code=65)
     assert "every 1 in the plan, 2 now" in err and "store dtype float16 in the plan, float32 now" in err
     _, err = run("infer", "film.streamsal", "--every", "2", cwd=planned, code=2)
@@ -142,7 +142,7 @@ def test_other_model_or_settings_in_the_same_run(planned: Path) -> None:
 
 def test_edited_model_file_and_edited_plan(planned: Path) -> None:
     mine = planned / "mine.py"
-    shutil.copy(TELLTALE, mine)
+    shutil.copy(SPEC_ONLY, mine)
     run("plan", "film.mp4", "-o", "r", "--model", "mine.py", cwd=planned)
     mine.write_text(mine.read_text() + "# edited\n")
     _, err = run("infer", "r", cwd=planned, code=65)
@@ -181,14 +181,14 @@ def test_device_that_is_not_there(planned: Path) -> None:
 def test_output_that_cannot_be_written(planned: Path, small_disk: Callable[[str], Path]) -> None:
     (planned / "file").touch()
     for output in ("file", "file/r"):
-        _, err = run("infer", "film.mp4", "--model", "center", "-o", output, cwd=planned, code=74)
+        _, err = run("infer", "film.mp4", "--model", SPEC_ONLY, "-o", output, cwd=planned, code=74)
         assert "file" in err and err.count("\n") == 1
     disk = small_disk("size=1m")
     shutil.copytree(planned / "film.streamsal", disk / "film.streamsal")
     small_disk("ro")
     _, err = run("infer", disk / "film.streamsal", code=74)
     assert "read-only" in err and err.count("\n") == 1
-    _, err = run("infer", planned / "film.mp4", "--model", "center", "-o", disk / "new", code=74)
+    _, err = run("infer", planned / "film.mp4", "--model", SPEC_ONLY, "-o", disk / "new", code=74)
     assert "read-only" in err and err.count("\n") == 1
 
 
@@ -278,7 +278,7 @@ def test_broken_video_among_good_ones(undisturbed: Path, tmp_path: Path) -> None
     for name in ("a.mp4", "c.mp4"):
         shutil.copy(undisturbed / "film.mp4", tmp_path / "films" / name)
     (tmp_path / "films" / "b.mp4").write_text("no film")
-    out, err = run("plan", "films", "-o", "r", "--model", "center", cwd=tmp_path, code=1)
+    out, err = run("plan", "films", "-o", "p", "--model", SPEC_ONLY, cwd=tmp_path, code=1)
     assert "b.mp4" in err and "a.mp4" in out and "c.mp4" in out
     _, err = run("run", "films", "-o", "r", "--model", "center", "--no-render", cwd=tmp_path, code=1)
     assert "b.mp4" in err
@@ -320,7 +320,7 @@ def test_stopped_while_planning(undisturbed: Path, tmp_path: Path, number: signa
     (tmp_path / "r").mkdir()
     lock_file = str(tmp_path / "r" / ".plan.lock")
     with lock(lock_file, wait=True):
-        process = start("infer", undisturbed / "film.mp4", "--model", TELLTALE, "-o", tmp_path / "r")
+        process = start("infer", undisturbed / "film.mp4", "--model", SPEC_ONLY, "-o", tmp_path / "r")
         wait_until(lambda: lock_file in map(os.path.realpath, glob(f"/proc/{process.pid}/fd/*")), process)
         process.send_signal(number)
         _, err = end(process, 75)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from films import write_film
-from program import TELLTALE, end, start
+from program import SPEC_ONLY, TELLTALE, end, start
 
 from streamsal.errors import MissingInput, PlanMismatch, StreamsalError, UsageError, VideoError
 from streamsal.index import VideoIndex, index_video
@@ -221,21 +221,8 @@ def test_threads_that_plan_at_once_agree(film: Path, tmp_path: Path) -> None:
     assert len(said) == 1  # one has indexed the video
 
 
-LIGHT = """
-from streamsal.models.spec import ModelSpec, Output
-
-def spec():
-    outputs = (Output(name="nothing", kind="features", units="none"),)
-    return ModelSpec(name="light", summary="", licence="", citation="", outputs=outputs)
-
-def build(weights=None, *, device):
-    raise AssertionError("planning needs no network")
-"""
-
-
 def test_processes_that_start_at_once_plan_once(film: Path, tmp_path: Path) -> None:
-    (tmp_path / "light.py").write_text(LIGHT)
-    command = ("plan", film, "--model", tmp_path / "light.py", "--tasks", "4", "-o", tmp_path / "r")
+    command = ("plan", film, "--model", SPEC_ONLY, "--tasks", "4", "-o", tmp_path / "r")
     planners = [start(*command) for _ in range(8)]
     said = [end(planner, 0) for planner in planners]
     assert len({out for out, _ in said}) == 1
