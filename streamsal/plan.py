@@ -268,7 +268,8 @@ class Plan:
         return plan
 
 
-# Opening a video costs a task about as much as this many of its frames (seek, pre-roll, warm-up).
+# Opening a video costs a task about as much as this many of its frames (seek, pre-roll, warm-up). It is spread over the
+# video's frames, because every shard that holds a part of it opens it.
 OPENING_FRAMES = 32
 
 
@@ -280,10 +281,13 @@ def cut(videos: Sequence[PlannedVideo], n_shards: int, batch_size: int) -> tuple
     """
     if n_shards < 1:
         raise ValueError(f"{n_shards = } must be at least 1")
-    costs = [(_frame_cost(video), len(video.selection.frames)) for video in videos]
-    totals = [(OPENING_FRAMES + count) * cost if count else 0 for cost, count in costs]
+    counts = [len(video.selection.frames) for video in videos]
+    totals = [
+        _frame_cost(video) * (count + OPENING_FRAMES) if count else 0
+        for video, count in zip(videos, counts, strict=True)
+    ]
     total = sum(totals)
-    borders = [_border(videos, costs, totals, t * total // n_shards, batch_size, n_shards) for t in range(n_shards)]
+    borders = [_border(videos, counts, totals, t * total // n_shards, batch_size, n_shards) for t in range(n_shards)]
     borders.append((len(videos), 0))
     return tuple(_shard(videos, first, last) for first, last in itertools.pairwise(borders))
 
@@ -298,19 +302,19 @@ def _frame_cost(video: PlannedVideo) -> int:
 
 def _border(
     videos: Sequence[PlannedVideo],
-    costs: Sequence[tuple[int, int]],
+    counts: Sequence[int],
     totals: Sequence[int],
     position: int,
     batch_size: int,
     n_shards: int,
 ) -> tuple[int, int]:
     """(video, ordinal) at which the shard beginning at `position` of the whole cost starts. Monotone in `position`."""
-    for number, (video, (cost, count), here) in enumerate(zip(videos, costs, totals, strict=True)):
+    for number, (video, count, here) in enumerate(zip(videos, counts, totals, strict=True)):
         if position >= here:
             position -= here
             continue
-        ordinal = min(max((position + cost // 2) // cost - OPENING_FRAMES, 0), count)
-        per_shard = sum(totals) // n_shards // cost
+        ordinal = (2 * position * count + here) // (2 * here)
+        per_shard = sum(totals) * count // (n_shards * here)
         if per_shard >= 16 * batch_size and 0 < ordinal < count:  # the ends of a video are not to be moved
             aligned = video.grid(batch_size).aligned(video.selection.border(ordinal))
             ordinal = video.selection.ordinal(aligned)

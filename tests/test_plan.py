@@ -158,6 +158,17 @@ def plan_video(**changes: object) -> PlannedVideo:
     return PlannedVideo(**fields)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("n_frames, n_shards", [(120, 2), (120, 7), (3000, 100)])
+def test_short_shards_are_even_too(n_frames, n_shards):
+    counts = [sum(p.stop - p.start for p in shard) for shard in cut((plan_video(n_frames=n_frames),), n_shards, 32)]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_many_short_videos_are_shared_out_evenly():
+    shards = cut([plan_video(name=f"{i}.mp4", n_frames=20) for i in range(100)], 10, 8)
+    assert [len(shard) for shard in shards] == [10] * 10
+
+
 def test_long_shards_begin_where_a_batch_begins():
     shards = cut((plan_video(n_frames=10_000, past=16),), 7, 16)
     assert [part.start % 16 for shard in shards for part in shard] == [0] * 7
