@@ -60,15 +60,15 @@ note = lambda: moments.append((time.time(), time.process_time()))
 note()
 from pathlib import Path
 import torch, av, h5py
-from streamsal import engine, plan, prepare, store, task
+from streamsal import batches, engine, models, plan, prepare, store, task
 note()
 run = Path(sys.argv[1])
 planned = plan.Plan.load(run / "plan.json")
 index = prepare.checked_index(run, planned.videos[0])
 note()
-model = engine.create_model(planned.model.name, device="cpu")
+model = models.create_model(planned.model.name, device="cpu")
 note()
-job = engine.Job(index=index, video=planned.videos[0], model=model, batch_size=planned.batch_size,
+job = batches.Job(index=index, video=planned.videos[0], model=model, batch_size=planned.batch_size,
                  device=torch.device("cpu"), dtype=torch.float32)
 next(engine.compute(job, len(index.pts) // 2, index.n_frames))
 note()

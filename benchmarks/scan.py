@@ -13,7 +13,6 @@ from __future__ import annotations
 import sys
 import zlib
 from pathlib import Path
-from typing import Any
 
 import av
 from av.stream import Discard
@@ -39,33 +38,34 @@ def bare(path: Path) -> None:
 class FirstProofOnly(streamsal.scan._Prover):
     """Looks at every packet, and decodes at the first one alone, without which there is no index."""
 
+    spent = Sample(wall=0, cpu=0)
+
+    def feed(self, packet: av.Packet, number: int, **facts: bool) -> None:
+        if number and self._candidate is None:
+            super().feed(packet, number, **facts)
+            return
+        start = now()
+        super().feed(packet, number, **facts)
+        FirstProofOnly.spent += now() - start
+
     def finish(self) -> None:
         super().finish()
         self._spacing = sys.maxsize
 
 
 def index_without_proofs(path: Path) -> Sample:
-    """`index_video` without further proofs, less the time in the decoder for the first.
+    """`index_video` without further proofs, less what was spent on the first.
 
     The proofs are left out rather than timed: after each of them the packets that follow are read with cold caches.
     """
-    decode, prover = streamsal.scan.pictures_from, streamsal.scan._Prover
-    decoding = Sample(wall=0, cpu=0)
-
-    def timed(*arguments: Any) -> list[av.VideoFrame]:
-        nonlocal decoding
-        start = now()
-        pictures = decode(*arguments)
-        decoding += now() - start
-        return pictures
-
-    streamsal.scan.pictures_from, streamsal.scan._Prover = timed, FirstProofOnly
+    prover, streamsal.scan._Prover = streamsal.scan._Prover, FirstProofOnly
+    FirstProofOnly.spent = Sample(wall=0, cpu=0)
     start = now()
     try:
         index_video(path)
     finally:
-        streamsal.scan.pictures_from, streamsal.scan._Prover = decode, prover
-    return now() - start - decoding
+        streamsal.scan._Prover = prover
+    return now() - start - FirstProofOnly.spent
 
 
 def main() -> None:
