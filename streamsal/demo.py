@@ -22,7 +22,8 @@ from .prepare import Request, make_plan
 from .progress import Progress
 from .render import render
 from .sample_clip import open_scene, shot_list, write_demo_clip
-from .task import Stop, infer, stop_on_signals
+from .signals import Stop, stop_on_signals
+from .task import infer
 
 TASKS = 3
 FIRST_LOOK_SECONDS = 0.4  # of a scene: where no eye, and no map with a temporal filter, has settled yet

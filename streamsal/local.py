@@ -11,8 +11,9 @@ from pathlib import Path
 from .errors import StreamsalError
 from .plan import Plan
 from .progress import Progress
+from .signals import Stop, stopped
 from .status import run_status
-from .task import Stop, infer, stopped
+from .task import infer
 
 
 def cuda_devices() -> list[str]:

@@ -39,6 +39,7 @@ from .mux import Encoder, SegmentWriter, Timeline, container_format, join
 from .overlay import STYLES, Canvas, Painter, Style, blank_picture, reduced
 from .prepare import checked_index, index_path
 from .progress import Progress
+from .signals import Stop, stopped
 from .store import DONE
 
 Scale = Literal["video", "frame"]
@@ -92,7 +93,7 @@ def render(
     start: int = 0,
     stop: int | None = None,
     opacity: float = 0.7,
-    should_stop: Callable[[], str | bool] = lambda: "",
+    should_stop: Stop = lambda: "",
     progress: Progress | None = None,
 ) -> Path:
     """Write the film of frames start ... stop - 1 (None: to the end) and return its path.
@@ -388,11 +389,10 @@ def _folder_beside(output: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def _stopper(should_stop: Callable[[], str | bool], output: Path) -> Callable[[], None]:
+def _stopper(should_stop: Stop, output: Path) -> Callable[[], None]:
     def check() -> None:
         if reason := should_stop():
-            why = f" by {reason}" if isinstance(reason, str) else ""
-            raise Stopped(f"rendering {output.name} was stopped{why}: run the same command again")
+            raise stopped(reason, f"{output.name} is not written")
 
     return check
 

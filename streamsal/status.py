@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .heartbeat import read_heartbeat
 from .plan import Plan, array_spec
-from .task import read_heartbeat
 
 State = Literal["done", "running", "stalled", "stopped", "failed", "waiting"]
 STALLED_SECONDS = 600.0

@@ -13,9 +13,10 @@ import pytest
 from films import write_film
 from program import TELLTALE, run
 
-from streamsal.cli import main, number_of_tasks, parser
+from streamsal.cli import main, parser
 from streamsal.errors import UsageError
 from streamsal.plan import Plan
+from streamsal.scheduler import number_of_tasks
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
@@ -47,7 +48,7 @@ def test_help_ends_with_an_example_that_can_be_parsed(name: str) -> None:
     assert text.strip().splitlines()[-2] == "example:"
     example = text.strip().splitlines()[-1].strip()
     assert example.startswith(f"streamsal {name}")
-    assert parser().parse_args(example.split()[1:]).handler is commands()[name].get_default("handler")
+    assert parser().parse_args(example.split()[1:]).command == name
 
 
 def test_an_option_means_the_same_everywhere() -> None:

@@ -11,12 +11,12 @@ from program import TELLTALE
 from telltale import expected
 
 from streamsal.errors import Stopped, StreamsalError
+from streamsal.heartbeat import read_heartbeat
 from streamsal.local import infer_all
 from streamsal.merge import open_run
 from streamsal.plan import Plan
 from streamsal.prepare import Request, make_plan
 from streamsal.progress import Progress
-from streamsal.task import read_heartbeat
 
 N_FRAMES = 60
 QUIET = Progress(quiet=True)

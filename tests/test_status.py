@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from synthetic_run import make_plan
 
+from streamsal.heartbeat import Log
 from streamsal.status import STALLED_SECONDS, run_status
-from streamsal.task import Log
 
 
 @pytest.fixture

@@ -12,9 +12,11 @@ from films import destroy_packets, write_film
 
 from streamsal.errors import Held, Interrupted, PlanMismatch, Stopped, WriteError
 from streamsal.files import lock
+from streamsal.heartbeat import Log, read_heartbeat
 from streamsal.prepare import Request, make_plan
+from streamsal.signals import leave_on_signals, stop_on_signals, stopped
 from streamsal.store import shard_path
-from streamsal.task import Log, infer, leave_on_signals, read_heartbeat, stop_on_signals, stopped
+from streamsal.task import infer
 
 
 @pytest.fixture

@@ -1,0 +1,370 @@
+"""What each command does: arguments in, a call of the stage that does the work, results on stdout, an exit code out.
+
+Progress and logs go to stderr. Each function imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import Held, IncompleteRun, MissingInput, PlanMismatch, StreamsalError, UsageError
+from .scheduler import number_of_tasks, task_numbers
+
+if TYPE_CHECKING:
+    from .prepare import Request
+    from .progress import Progress
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    from .demo import demo as make_demo
+
+    make_demo(Path(arguments.output), progress=_progress(arguments))
+    return 0
+
+
+def probe(arguments: argparse.Namespace) -> int:
+    from .prepare import find_videos
+    from .probe import probe as probe_all
+
+    return probe_all(
+        find_videos(arguments.videos),
+        stream=arguments.stream,
+        verify=arguments.verify,
+        as_json=arguments.json,
+        say=_progress(arguments).say,
+        on_failed=_report(arguments),
+    )
+
+
+def models(arguments: argparse.Namespace) -> int:
+    from .models import MODELS, spec_of
+
+    if arguments.name:
+        spec = spec_of(arguments.name)
+        window = spec.window(25.0)
+        facts = {
+            "name": spec.name,
+            "about": spec.summary,
+            "kind": ", ".join(f"{output.name} ({output.kind}, {output.units})" for output in spec.outputs),
+            "window": f"{window.past} frames before, {window.future} after, at 25 frames per second",
+            "px_per_degree": spec.px_per_degree or "any",
+            "licence": spec.licence,
+            "citation": spec.citation,
+        }
+        rows = [[key.replace("_", " "), str(value)] for key, value in facts.items()]
+        _print(facts, rows, ["", ""], arguments.json)
+        return 0
+    table = [
+        {"name": name, "kind": e.kind, "weights": e.needs_weights, "licence": e.licence, "about": e.summary}
+        for name, e in MODELS.items()
+    ]
+    rows = [[r["name"], r["kind"], "needed" if r["weights"] else "none", r["licence"], r["about"]] for r in table]
+    _print(table, rows, ["model", "gives", "weights", "licence", ""], arguments.json)
+    return 0
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    from .prepare import find_videos, make_plan
+
+    videos = find_videos(arguments.videos)
+    run = _new_run(arguments.output, videos)
+    failed: list[StreamsalError] = []
+    plan = make_plan(
+        videos,
+        run,
+        _request(arguments, arguments.tasks),
+        on_rejected=_report(arguments, failed) if len(videos) > 1 else None,
+        say=_progress(arguments).say,
+    )
+    rows = [
+        [
+            str(task),
+            plan.videos[part.video].name,
+            f"{part.start} ... {plan.owned(part)[-1]}",
+            str(len(plan.owned(part))),
+        ]
+        for task, shard in enumerate(plan.shards)
+        for part in shard
+    ]
+    _print(plan.to_dict(), rows, ["task", "video", "frames", "results"], False)
+    print(run)
+    return 1 if failed else 0
+
+
+def infer(arguments: argparse.Namespace) -> int:
+    from .plan import Plan
+    from .prepare import find_videos, make_plan
+    from .signals import stop_on_signals
+    from .task import infer as infer_task
+
+    progress = _progress(arguments)
+    inputs = [Path(text) for text in arguments.inputs]
+    if not inputs or (len(inputs) == 1 and _is_run(inputs[0])):
+        if arguments.output and not inputs:
+            inputs = [Path(arguments.output)]
+        run = _existing_run(str(inputs[0]) if inputs else None)
+        plan = Plan.load(run / "plan.json")
+        _check_unset(arguments, run)
+    else:
+        videos = find_videos(arguments.inputs)
+        run = _new_run(arguments.output, videos)
+        tasks = arguments.num_tasks
+        if tasks is None and not (run / "plan.json").exists():
+            tasks = number_of_tasks(os.environ, arguments.task_id, arguments.task_base)
+        plan = make_plan(videos, run, _request(arguments, tasks), say=progress.say)
+    if arguments.num_tasks not in (None, len(plan.shards)):
+        raise PlanMismatch(
+            f"{run} is planned as {len(plan.shards)} tasks, not {arguments.num_tasks}: leave --num-tasks out"
+        )
+    workers = arguments.decode_workers
+    with stop_on_signals() as stop:
+        for task in task_numbers(os.environ, arguments.task_id, arguments.task_base, len(plan.shards)):
+            try:
+                infer_task(run, task, device=arguments.device, decode_workers=workers, progress=progress, stop=stop)
+            except Held:
+                if arguments.task_id != "any":
+                    raise
+    return 0
+
+
+def _check_unset(arguments: argparse.Namespace, run: Path) -> None:
+    """Options that the plan has decided must not be there to be silently ignored."""
+    unset = arguments.plan_defaults
+    given = [name for name in unset if name != "output" and getattr(arguments, name) != unset[name]]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"{run} is planned, and {options} would change the plan: leave it out, or plan a new run")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from .local import cuda_devices, infer_all
+    from .merge import merge as merge_run
+    from .merge import open_run
+    from .prepare import find_videos, make_plan
+    from .render import render as render_film
+    from .signals import stop_on_signals
+
+    progress = _progress(arguments)
+    videos = find_videos(arguments.videos)
+    run = _new_run(arguments.output, videos)
+    failed: list[StreamsalError] = []
+    devices = cuda_devices() if arguments.device == "auto" else []
+    tasks = arguments.tasks or (None if (run / "plan.json").exists() else max(1, 4 * len(devices)))
+    plan = make_plan(
+        videos,
+        run,
+        _request(arguments, tasks),
+        on_rejected=_report(arguments, failed) if len(videos) > 1 else None,
+        say=progress.say,
+    )
+    workers = arguments.decode_workers
+    with stop_on_signals() as stop:
+        infer_all(run, devices or [arguments.device], decode_workers=workers, progress=progress, stop=stop)
+        merged = merge_run(run)
+        films = [] if arguments.no_render else [v.name for v in plan.videos]
+        for name in films:
+            print(render_film(run, film_path(run, name, arguments), video=name, **_style(arguments, progress, stop)))
+    for path in merged:
+        print(path)
+    holes = {name: maps.holes for name, maps in open_run(run).items() if len(maps.holes)}
+    for name, frames in holes.items():
+        progress.say(f"{name}: {len(frames)} holes, frames without a picture: {_some(frames.tolist())}")
+    return 1 if failed or holes else 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from .plan import array_spec
+    from .status import run_status
+
+    run = _existing_run(arguments.run)
+    found = run_status(run)
+    rows = [
+        [
+            str(t.task),
+            t.state,
+            f"{t.done}/{t.rows}",
+            f"{t.fps:.1f}" if t.state == "running" else "",
+            "" if t.heartbeat_age_seconds is None else f"{t.heartbeat_age_seconds:.0f} s ago",
+            str(t.restarts),
+            t.host,
+            f"{t.holes} holes" if t.holes and not t.error else t.error,
+        ]
+        for t in found.tasks
+    ]
+    summary = {"done": found.done, "rows": found.rows, "fps": found.fps, "eta_seconds": found.eta_seconds}
+    facts = {**summary, "holes": found.holes, "missing": found.missing, "tasks": [asdict(t) for t in found.tasks]}
+    _print(facts, rows, ["task", "state", "results", "fps", "heartbeat", "restarts", "host", ""], arguments.json)
+    if not found.complete:
+        eta = f", about {found.eta_seconds:.0f} s to go" if found.eta_seconds is not None else ""
+        raise IncompleteRun(f"{run}: {found.done} of {found.rows} results{eta}; tasks not done: {found.missing}")
+    if found.holes:
+        which = array_spec(task.task for task in found.tasks if task.holes)
+        text = f"{run}: {found.holes} frames (of tasks {which}) have no picture and NaN for a map: probe --verify"
+        print(f"streamsal: {text} names them", file=sys.stderr)
+    return 1 if found.holes else 0
+
+
+def merge(arguments: argparse.Namespace) -> int:
+    from .merge import merge as merge_run
+
+    for path in merge_run(_existing_run(arguments.run), materialise=arguments.materialise, verify=arguments.verify):
+        print(path)
+    return 0
+
+
+def render(arguments: argparse.Namespace) -> int:
+    from .merge import open_run
+    from .render import render as render_film
+    from .signals import stop_on_signals
+
+    run = _existing_run(arguments.run)
+    names = [arguments.video] if arguments.video else list(open_run(run).videos)
+    if arguments.output and len(names) > 1:
+        raise UsageError(f"{run} holds {len(names)} videos: choose one with --video, or leave -o out")
+    progress = _progress(arguments)
+    with stop_on_signals() as stop:
+        for name in names:
+            output = Path(arguments.output) if arguments.output else film_path(run, name, arguments)
+            print(render_film(run, output, video=name, **_style(arguments, progress, stop)))
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    from .export import export as export_maps
+
+    run = _existing_run(arguments.run)
+    for path in export_maps(
+        run,
+        Path(arguments.output) if arguments.output else run / "export",
+        format=arguments.format,
+        video=arguments.video,
+        start=arguments.start,
+        stop=arguments.end,
+        every=arguments.every,
+        native=arguments.native,
+    ):
+        print(path)
+    return 0
+
+
+def film_path(run: Path, name: str, arguments: argparse.Namespace) -> Path:
+    return run / f"{Path(name).stem}.{arguments.style}.mp4"
+
+
+def _style(arguments: argparse.Namespace, progress: Progress, stop: Callable[[], str]) -> dict[str, Any]:
+    return {
+        "style": arguments.style,
+        "colormap": arguments.colormap,
+        "scale": arguments.scale,
+        "between": arguments.between,
+        "legend": arguments.legend,
+        "codec": arguments.codec,
+        "crf": arguments.crf,
+        "preset": arguments.preset,
+        "jobs": arguments.jobs,
+        "should_stop": stop,
+        "progress": progress,
+    }
+
+
+def _request(arguments: argparse.Namespace, tasks: int | None) -> Request:
+    from .prepare import Request
+
+    options = dict(_option(text) for text in arguments.option)
+    if arguments.no_center_bias:
+        options["center_bias"] = False
+    return Request(
+        model=arguments.model,
+        weights=arguments.weights,
+        options=options,
+        tasks=tasks,
+        start=arguments.start,
+        stop=arguments.end,
+        every=arguments.every,
+        batch_size=arguments.batch_size,
+        dtype=arguments.dtype,
+        store_dtype=arguments.store_dtype,
+        long_side=arguments.long_side,
+        px_per_degree=arguments.px_per_degree,
+        stream=arguments.stream,
+    )
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """NAME=VALUE, the value as JSON where it is that (3, 0.5, true), else as text."""
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise UsageError(f"--option {text!r}: write it as NAME=VALUE")
+    try:
+        return name.replace("-", "_"), json.loads(value)
+    except ValueError:
+        return name.replace("-", "_"), value
+
+
+def _is_run(path: Path) -> bool:
+    return path.suffix == ".streamsal" or (path / "plan.json").exists()
+
+
+def _new_run(output: str | None, videos: Sequence[Path]) -> Path:
+    if output:
+        return Path(output)
+    given = os.environ.get("STREAMSAL_RUN")
+    if given:
+        return Path(given)
+    if len(videos) > 1:
+        raise UsageError("several videos go into one run: name it with -o RUN")
+    return Path(f"{videos[0].stem}.streamsal")
+
+
+def _existing_run(given: str | None) -> Path:
+    given = given or os.environ.get("STREAMSAL_RUN")
+    if given:
+        if not Path(given).is_dir():
+            raise MissingInput(f"no run directory {given}: make it with `streamsal plan` or `streamsal run`")
+        return Path(given)
+    here = sorted(Path().glob("*.streamsal"))
+    if len(here) != 1:
+        found = f"there are {len(here)} here" if here else "there is none here"
+        raise UsageError(f"which run? {found}: name the directory, or set STREAMSAL_RUN")
+    return here[0]
+
+
+def _progress(arguments: argparse.Namespace) -> Progress:
+    from .progress import Progress
+
+    return Progress(quiet=arguments.quiet, as_json=arguments.log_json)
+
+
+def _report(arguments: argparse.Namespace, failed: list[StreamsalError] | None = None) -> Callable[..., None]:
+    """Says at once that an input failed, and keeps it for the exit code."""
+
+    def report(error: StreamsalError) -> None:
+        if failed is not None:
+            failed.append(error)
+        print(f"streamsal: {error}", file=sys.stderr)
+
+    return report
+
+
+def _some(frames: Sequence[int]) -> str:
+    from .plan import array_spec
+
+    return array_spec(frames[:50]) + (" ..." if len(frames) > 50 else "")
+
+
+def _print(facts: Any, rows: Sequence[Sequence[str]], head: Sequence[str], as_json: bool) -> None:
+    """A table for people, or the same facts as JSON, on stdout."""
+    if as_json:
+        print(json.dumps(facts, indent=1, default=str))
+        return
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, *rows] if any(head) else rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
