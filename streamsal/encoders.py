@@ -13,11 +13,11 @@ from fractions import Fraction
 import av
 from av.codec.codec import UnknownCodecError
 
+from .canvas import Canvas
 from .color import Orientation
 from .errors import UsageError
 from .index import VideoIndex
 from .mux import Encoder, opens
-from .overlay import Canvas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .overlay import Canvas
+from .canvas import Canvas
 
 _DOTS = {  # rows from top to bottom, five dots each
     "0": ".###. #...# #..## #.#.# ##..# #...# .###.",

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from .color import Orientation
+from .canvas import Canvas, plane_of, plane_views
 from .legend import Stamp, contour_legend, scale_legend
 
 Style = Literal["overlay", "side", "heatmap", "contour"]
@@ -25,52 +25,6 @@ LINE_STEPS = 24  # levels per width of a contour line
 MAP_CELLS = 480 * 270  # a map is averaged down to about this many cells: 1080p / 4, finer than a density ever is
 BAND = 32  # rows blended at a time: 3.9 ms for 1080p luma, 6.2 ms without bands (one core of an AMD EPYC)
 KEEP = 256  # opacity is in 1/256
-
-# ITU-T H.273 matrix code > weights of red and blue in luma (its table 4); any other code is read as BT.601.
-_LUMA_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
-_BT601 = 5, (0.299, 0.114)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Canvas:
-    """What is drawn on: size and layout of the decoded picture, what its samples mean, how it is shown.
-
-    `matrix` is an ITU-T H.273 code, `depth` the bits of a sample.
-    """
-
-    width: int
-    height: int
-    pixel_format: str
-    matrix: int
-    full_range: bool
-    depth: int
-    orientation: Orientation
-
-    @property
-    def chroma_step(self) -> tuple[int, int]:
-        """Rows and columns of luma to one sample of chroma."""
-        form = av.VideoFormat(self.pixel_format)
-        return self.height // form.chroma_height(self.height) or 1, self.width // form.chroma_width(self.width) or 1
-
-    @property
-    def displayed_size(self) -> tuple[int, int]:
-        """Height and width as shown."""
-        return self.orientation.displayed_size(self.height, self.width)
-
-    def samples(self, rgb: np.ndarray) -> np.ndarray:
-        """(..., 3) RGB, 0 to 255 > (..., 3) samples Y, U, V of this picture, rounded."""
-        red_weight, blue_weight = _LUMA_WEIGHTS.get(self.matrix, _BT601[1])
-        red, green, blue = np.moveaxis(np.asarray(rgb, np.float64) / 255, -1, 0)
-        luma = red_weight * red + (1 - red_weight - blue_weight) * green + blue_weight * blue
-        chroma_u = (blue - luma) / (2 - 2 * blue_weight)
-        chroma_v = (red - luma) / (2 - 2 * red_weight)
-        unit = 1 << self.depth - 8
-        if self.full_range:
-            top = (1 << self.depth) - 1
-            yuv = (luma * top, chroma_u * top + 128 * unit, chroma_v * top + 128 * unit)
-        else:
-            yuv = ((16 + 219 * luma) * unit, (128 + 224 * chroma_u) * unit, (128 + 224 * chroma_v) * unit)
-        return np.clip(np.rint(np.stack(yuv, axis=-1)), 0, (1 << self.depth) - 1).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,18 +93,17 @@ class Painter:
         same_size = (picture.width, picture.height) == (canvas.width, canvas.height)
         if same_size and picture.format.name.replace("yuvj", "yuv") == canvas.pixel_format:
             return picture
-        matrix = canvas.matrix if canvas.matrix in _LUMA_WEIGHTS else _BT601[0]
         full_range = 2 if canvas.full_range else 1
         # Luma means the same before and after, whatever the picture's own tags say: else swscale goes through RGB.
         has_luma = not (picture.format.is_rgb or picture.format.has_palette)
-        as_it_is = {"src_colorspace": matrix, "src_color_range": full_range} if has_luma else {}
+        as_it_is = {"src_colorspace": canvas.meant_matrix, "src_color_range": full_range} if has_luma else {}
         return self._conform.reformat(
             picture,
             width=canvas.width,
             height=canvas.height,
             format=canvas.pixel_format,
             interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
-            dst_colorspace=matrix,
+            dst_colorspace=canvas.meant_matrix,
             dst_color_range=full_range,
             threads=1,
             **as_it_is,
@@ -194,7 +147,7 @@ class Painter:
         scaled = self._enlarge.reformat(
             frame, width=size[1], height=size[0], format="grayf32le", interpolation="SPLINE", threads=1
         )
-        return _plane(scaled, 0, np.float32) * (high - low) + low
+        return plane_of(scaled, 0, np.float32) * (high - low) + low
 
     def _line_color(self, mass: float) -> np.ndarray:
         return self._table[round(255 * MASSES[mass])]
@@ -211,7 +164,7 @@ class Painter:
                 big = self._enlarge.reformat(
                     small, width=width, height=height, format="gray8", interpolation="BILINEAR", threads=1
                 )
-                enlarged[target.shape] = _plane(big, 0)
+                enlarged[target.shape] = plane_of(big, 0)
             rows, columns = _enlarged_box(box, level.shape, target.shape)
             blend(target[rows, columns], enlarged[target.shape][rows, columns], ink.keep, add)
 
@@ -266,18 +219,6 @@ def blend(target: np.ndarray, level: np.ndarray, keep: np.ndarray, add: np.ndarr
         rows[...] = f
 
 
-def plane_views(picture: av.VideoFrame) -> list[np.ndarray]:
-    """Y, U and V of a planar picture as writable arrays."""
-    dtype = np.uint8 if picture.format.components[0].bits == 8 else np.uint16
-    return [_plane(picture, number, dtype) for number in range(3)]
-
-
-def _plane(picture: av.VideoFrame, number: int, dtype: type = np.uint8) -> np.ndarray:
-    plane: Any = picture.planes[number]  # a buffer, though PyAV's stubs do not say so
-    lines = np.frombuffer(plane, dtype).reshape(plane.height, -1)
-    return (lines[::-1] if plane.line_size < 0 else lines)[:, : plane.width]
-
-
 def _copy(sources: Iterable[np.ndarray], targets: Iterable[np.ndarray]) -> None:
     for source, target in zip(sources, targets, strict=True):
         target[...] = source
@@ -315,11 +256,3 @@ def reduced(density: np.ndarray) -> np.ndarray:
     sums = np.add.reduceat(np.add.reduceat(density, edges[0], axis=0), edges[1], axis=1)
     counts = [np.diff(edge, append=n) for edge, n in zip(edges, density.shape, strict=True)]
     return sums / (counts[0][:, None] * counts[1]).astype(np.float32)
-
-
-def blank_picture(canvas: Canvas) -> av.VideoFrame:
-    """Black, for a video whose first pictures are all missing."""
-    blank = av.VideoFrame(canvas.width, canvas.height, canvas.pixel_format)
-    for plane, sample in zip(plane_views(blank), canvas.samples(np.zeros(3)), strict=True):
-        plane[...] = sample
-    return blank

@@ -27,6 +27,7 @@ from typing import Literal, get_args
 import av
 import numpy as np
 
+from .canvas import Canvas, blank_picture
 from .colormaps import colormap as color_table
 from .decode import Frame, VideoReader
 from .encoders import choose_encoder
@@ -36,7 +37,7 @@ from .index import VideoIndex
 from .maps import Maps
 from .merge import Run, open_run
 from .mux import Encoder, SegmentWriter, Timeline, container_format, join
-from .overlay import STYLES, Canvas, Painter, Style, blank_picture, reduced
+from .overlay import STYLES, Painter, Style, reduced
 from .prepare import checked_index, index_path
 from .progress import Progress
 from .signals import Stop, stopped

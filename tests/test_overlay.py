@@ -4,9 +4,10 @@ import av
 import numpy as np
 import pytest
 
-from streamsal.color import Orientation, planes
+from streamsal.canvas import Canvas, blank_picture, plane_views
+from streamsal.color import Orientation
 from streamsal.colormaps import colormap
-from streamsal.overlay import Canvas, Ink, Painter, Style, blank_picture, plane_views, reduced
+from streamsal.overlay import Ink, Painter, Style, reduced
 
 HEIGHT, WIDTH = 120, 200
 TABLE = colormap("inferno")
@@ -78,19 +79,6 @@ def test_blending_is_that_of_real_numbers_to_one_step(pixel_format: str) -> None
         for before, after, sample in zip(plane_views(picture), plane_views(drawn), color, strict=True):
             expected = before * (1 - alpha) + sample * alpha
             assert np.abs(after - expected).max() <= 0.5 + (1 << canvas.depth) / 512  # opacity is in 1/256
-
-
-@pytest.mark.parametrize("matrix", [1, 5, 9])
-@pytest.mark.parametrize("full_range", [False, True])
-def test_colors_come_back_from_their_samples(matrix: int, full_range: bool) -> None:
-    canvas = canvas_of("yuv444p", matrix=matrix, full_range=full_range, width=256, height=16)
-    picture = av.VideoFrame(256, 16, "yuv444p")
-    picture.colorspace, picture.color_range = matrix, 2 if full_range else 1
-    for plane, sample in zip(plane_views(picture), canvas.samples(TABLE).T, strict=True):
-        plane[...] = sample
-    assert planes(picture) is not None
-    shown = picture.to_ndarray(format="rgb24", interpolation="BILINEAR")[0].astype(int)
-    assert np.abs(shown - TABLE).max() <= 4  # two roundings, and swscale's own
 
 
 def test_a_peak_is_drawn_where_the_map_has_it() -> None:

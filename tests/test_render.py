@@ -11,11 +11,11 @@ from corpus import CASES
 from films import destroy_packets, write_film
 from talk import START, TAGS, log_bump, make_run, write_talk
 
+from streamsal.canvas import plane_views
 from streamsal.decode import decode
 from streamsal.errors import PlanMismatch, Stopped, UsageError, WriteError
 from streamsal.index import VideoIndex
 from streamsal.merge import open_run
-from streamsal.overlay import plane_views
 from streamsal.progress import Progress
 from streamsal.render import FLAT, Densities, film_maximum, render, rising_pts
 
