@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from .cores import decoders_for, usable_cores
 from .errors import DeviceError, UsageError
 
 
@@ -22,7 +22,9 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda":
         n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= n_devices:
-            raise DeviceError(f"{name} was asked for, and {n_devices} CUDA devices are visible here; use --device cpu")
+            raise DeviceError(
+                f"{name} was asked for, and the number of CUDA devices visible here is {n_devices}: use --device cpu"
+            )
     elif device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("mps was asked for and is not available here; use --device cpu")
     elif device.type not in ("cpu", "mps"):
@@ -37,22 +39,11 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[name]
 
 
-def usable_cores() -> int:
-    """Processors this process may use: what Slurm gave the task, else the affinity mask; never the whole node's."""
-    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
-
-
 def share_cores(decode_workers: int | None) -> int:
     """Leaves the model all cores but one; returns how many decoders to run side by side, if that is not given."""
     cores = usable_cores()
     torch.set_num_threads(max(1, cores - 1))
     return decode_workers or decoders_for(cores)
-
-
-def decoders_for(cores: int) -> int:
-    """How many runs of a video to decode at once: a quarter of the cores, since a decoder outruns most models."""
-    return max(1, min(4, cores // 4))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from .cores import decoders_for, usable_cores
 from .errors import StreamsalError
 from .plan import Plan
 from .progress import Progress
@@ -37,8 +38,6 @@ def _one_process_each(
     run: Path, devices: Sequence[str], decode_workers: int | None, progress: Progress, stop: Stop
 ) -> None:
     """Processes that each take the next free task; a GPU that is slower takes fewer."""
-    from .devices import decoders_for, usable_cores
-
     decoders = decode_workers or decoders_for(usable_cores() // len(devices))
     command = [sys.executable, "-m", "streamsal", "infer", str(run), "--task-id", "any", "--quiet"]
     command += ["--decode-workers", str(decoders), "--device"]

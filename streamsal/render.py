@@ -29,6 +29,7 @@ import numpy as np
 
 from .canvas import Canvas, blank_picture
 from .colormaps import colormap as color_table
+from .cores import usable_cores
 from .decode import Frame, VideoReader
 from .encoders import choose_encoder
 from .errors import Stopped, StreamsalError, UsageError
@@ -366,11 +367,7 @@ def _timeline(index: VideoIndex, frames: range) -> Timeline:
 
 def _encoder_threads(jobs: int) -> int:
     """An equal share of the cores; 0 leaves it to the encoder."""
-    if jobs == 1:
-        return 0
-    from .devices import usable_cores
-
-    return max(1, usable_cores() // jobs)
+    return 0 if jobs == 1 else max(1, usable_cores() // jobs)
 
 
 def _segments(frames: range, jobs: int, folder: Path) -> list[Segment]:

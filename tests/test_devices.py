@@ -1,13 +1,11 @@
-"""Which device, which precision, how many cores."""
+"""Which device, which precision, how many cores for the model."""
 
 from __future__ import annotations
-
-import os
 
 import pytest
 import torch
 
-from streamsal.devices import decoders_for, inference, resolve_device, resolve_dtype, share_cores, usable_cores
+from streamsal.devices import inference, resolve_device, resolve_dtype, share_cores
 from streamsal.errors import DeviceError, UsageError
 
 CPU = torch.device("cpu")
@@ -45,14 +43,6 @@ def test_autocast_only_where_a_model_allows_it() -> None:
         assert not (a @ a).requires_grad
 
 
-def test_cores_are_those_the_scheduler_gave(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
-    assert usable_cores() == 3
-    for nothing in ("", "0", "many"):
-        monkeypatch.setenv("SLURM_CPUS_PER_TASK", nothing)
-        assert usable_cores() == len(os.sched_getaffinity(0))
-
-
 def test_cores_are_shared_between_model_and_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
@@ -61,4 +51,3 @@ def test_cores_are_shared_between_model_and_decoders(monkeypatch: pytest.MonkeyP
         assert share_cores(5) == 5
     finally:
         torch.set_num_threads(before)
-    assert [decoders_for(cores) for cores in (0, 1, 7, 8, 64)] == [1, 1, 1, 2, 4]
