@@ -65,6 +65,8 @@ def segments(packets: Packets, *, jump: int | None) -> np.ndarray:
     witness against false key flags: Matroska lacks the first ones, MPEG-TS and FLV have noise in them.
     """
     segment = np.zeros(len(packets.pts), np.int32)
+    if not _clock_in_doubt(packets, jump):
+        return segment
     latest, latest_dts, current = NO_TIME, NO_TIME, 0
     rows = zip(packets.pts.tolist(), packets.dts.tolist(), packets.flags.tolist(), strict=True)
     for number, (pts, dts, flags) in enumerate(rows):
@@ -78,6 +80,16 @@ def segments(packets: Packets, *, jump: int | None) -> np.ndarray:
     return segment
 
 
+def _clock_in_doubt(packets: Packets, jump: int | None) -> bool:
+    """Whether any key packet might begin a new segment: at no cost for sound files, where none does."""
+    key, pts = packets.flags[1:] & KEY > 0, packets.pts[1:]
+    latest = np.maximum.accumulate(packets.pts)[:-1]
+    suspicious = (pts > NO_TIME) & (pts <= latest)
+    if jump is not None:
+        suspicious |= (latest > NO_TIME) & (pts > latest + jump)
+    return bool((suspicious & key).any())
+
+
 def doubt(codec: str, packets: Packets, segment: np.ndarray, probe: Probe) -> str | None:
     """Why packets cannot tell the order of the frames, if they cannot."""
     if codec in _PACKING:
@@ -85,7 +97,8 @@ def doubt(codec: str, packets: Packets, segment: np.ndarray, probe: Probe) -> st
     shown, pts = packets.shown, packets.pts
     if (pts[shown] == NO_TIME).any():
         return "packets without presentation times"
-    if np.unique(np.stack([segment[shown], pts[shown]]), axis=1).shape[1] < shown.sum():
+    order = np.lexsort((pts[shown], segment[shown]))
+    if ((np.diff(pts[shown][order]) == 0) & (np.diff(segment[shown][order]) == 0)).any():
         return "packets with equal presentation times"
     first = probe.first_packet
     probed = np.flatnonzero(shown[: probe.n_packets])

@@ -42,19 +42,20 @@ def scan_packets(
     """All packets of the stream; entry points lie at least `spacing` packets apart."""
     decoder = stream.codec_context
     prover = _Prover(decoder, spacing, intra_only=is_intra_only(decoder.codec))
-    invisible = _is_invisible_vp8 if decoder.codec.canonical_name == "vp8" else lambda packet: False
+    vp8 = decoder.codec.canonical_name == "vp8"
     rows: list[tuple[int, ...]] = []
     done, total = 0, container.size
     for number, packet in enumerate(packets_of(container, stream)):
-        hidden = packet.is_discard or invisible(packet)
-        flags = KEY * packet.is_keyframe | HIDDEN * hidden | CORRUPT * packet.is_corrupt
+        key, hidden = packet.is_keyframe, packet.is_discard or (vp8 and _is_invisible_vp8(packet))
+        flags = KEY * key | HIDDEN * hidden | CORRUPT * packet.is_corrupt
         pts = NO_TIME if packet.pts is None else packet.pts
         dts = NO_TIME if packet.dts is None else packet.dts
         pos = -1 if packet.pos is None else packet.pos
         rows.append((pts, dts, packet.duration or 0, pos, packet.size, checksum(packet), flags))
-        prover.feed(packet, number, key=packet.is_keyframe, shown=not hidden)
-        done = max(done, pos)
+        if key or prover.busy or number == 0:
+            prover.feed(packet, number, key=key, shown=not hidden)
         if on_progress is not None and number % 512 == 0:
+            done = max(done, pos)
             on_progress(done, total)
     prover.finish()
     if on_progress is not None:
@@ -110,6 +111,11 @@ class _Prover:
                 self.finish()
         elif n_fed >= PROOF_PACKETS:
             self.finish()
+
+    @property
+    def busy(self) -> bool:
+        """Whether the packets that follow are needed for a proof under way."""
+        return self._candidate is not None
 
     def finish(self) -> None:
         """Take what the decoder still holds into account, and be ready for the next candidate."""

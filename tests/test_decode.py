@@ -106,7 +106,7 @@ def decoding_threads():
 
 def test_workers_stop_when_reading_ends_early(corpus):
     index = index_video(corpus.path("h264_closed"), entry_spacing=SPACING)
-    with VideoReader(index, workers=2) as reader:
+    with VideoReader(index, workers=2, ahead_bytes=0) as reader:  # no room: they cannot be through by themselves
         frames = reader.read(range(index.n_frames))
         assert next(frames).index == 0
         assert decoding_threads()
