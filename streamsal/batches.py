@@ -33,11 +33,15 @@ AHEAD = 2  # batches waiting between two stages
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A model about to run over a video: what `compute` needs beside the frames it is to own."""
+    """A model about to run over a video: what `compute` needs beside the frames it is to own.
+
+    `model_name` is the name or file that the model was made from, empty where the model itself was given.
+    """
 
     index: VideoIndex
     video: PlannedVideo
     model: Model
+    model_name: str = ""
     batch_size: int
     device: torch.device
     dtype: torch.dtype

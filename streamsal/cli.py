@@ -18,8 +18,9 @@ from .signals import leave_on_signals
 
 EXIT_CODES = """\
 exit codes: 0 done; 1 some inputs failed or have holes, the rest finished; 2 usage; 3 incomplete; 4 missing weights;
-65 input is no video or differs from the plan; 66 input missing; 69 no such device or out of memory; 70 a bug of ours;
-74 write error; 75 stopped early or held by another copy: run me again; 130 Ctrl-C"""
+65 input is no video or differs from the plan; 66 input missing; 69 no such device or out of memory;
+70 a bug of ours, or in a model file of your own; 74 write error; 75 stopped early or held by another copy: run me
+again; 130 Ctrl-C"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ so memory depends on the batch, never on the video's length. Knows no model by n
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from .batches import AHEAD, Job, assemble, prefetch
 from .devices import inference, resolve_device, resolve_dtype
 from .errors import DeviceError, UsageError
 from .index import VideoIndex, index_video
-from .models import create_model
+from .models import create_model, naming_the_file
 from .models.spec import Batch, Model, Output, Result, Video
 from .prepare import auto_batch_size, plan_video
 from .progress import Meter
@@ -94,6 +94,7 @@ def stream(
         index=index,
         video=video,
         model=network,
+        model_name=model if isinstance(model, str) else "",
         batch_size=auto_batch_size(video) if batch_size == "auto" else batch_size,
         device=where,
         dtype=resolve_dtype(dtype, where),
@@ -129,15 +130,15 @@ def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> G
         )
 
     with closing(prefetch(assemble(job, start, stop, holes, meter), AHEAD)) as batches:
-        state = job.model.begin(
-            Video(
-                name=video.name,
-                n_frames=video.n_frames,
-                frame_rate=video.frame_rate,
-                height=video.model_height,
-                width=video.model_width,
-            )
+        facts = Video(
+            name=video.name,
+            n_frames=video.n_frames,
+            frame_rate=video.frame_rate,
+            height=video.model_height,
+            width=video.model_width,
         )
+        with _naming_the_file(job, "before the first frame"):
+            state = job.model.begin(facts)
         size = job.batch_size
         for batch in batches:
             with meter.busy("model", frames=batch.present.stop - batch.present.start):
@@ -145,7 +146,9 @@ def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> G
                 chunks = [c for result in results for c in chunk(result)]
             yield from chunks
         with meter.busy("model"), inference(job.device, job.dtype, autocast=spec.autocast):
-            last = list(chunk(job.model.end(state)))
+            with _naming_the_file(job, "after the last frame"):
+                end = job.model.end(state)
+            last = list(chunk(end))
         yield from last
 
 
@@ -207,7 +210,9 @@ def _step(job: Job, batch: Batch, state: Any, size: int) -> tuple[list[Result], 
         piece = _piece(batch, low, size)
         try:
             if piece is not None:
-                with inference(job.device, job.dtype, autocast=job.model.spec.autocast):
+                where = f"at frame {int(piece.frame[piece.present][0])}"
+                precision = inference(job.device, job.dtype, autocast=job.model.spec.autocast)
+                with precision, _naming_the_file(job, where):
                     results.append(job.model.step(piece, state))
             low += size
         except torch.OutOfMemoryError as error:
@@ -222,6 +227,10 @@ def _step(job: Job, batch: Batch, state: Any, size: int) -> tuple[list[Result], 
                 torch.cuda.empty_cache()
             job.on_event("oom", video=job.video.name, frame=frame, retry_with_batch_size=size)
     return results, size
+
+
+def _naming_the_file(job: Job, where: str) -> AbstractContextManager[None]:
+    return naming_the_file(job.model_name, f"{where} of {job.video.name}", but=torch.OutOfMemoryError)
 
 
 def _piece(batch: Batch, low: int, size: int) -> Batch | None:

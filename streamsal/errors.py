@@ -1,6 +1,6 @@
 """Every error a user can meet, sorted by what the user does next.
 
-StreamsalError                70  a bug of ours
+StreamsalError                70  a bug, ours or in a model file of the user's own
 ├── UsageError                 2  change the command
 ├── IncompleteRun              3  run the named tasks, then this again
 ├── MissingWeights             4  fetch or import the weights, as the message says

@@ -347,6 +347,16 @@ def array_spec(ids: Iterable[int]) -> str:
     return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
 
 
+def tasks_named(ids: Sequence[int]) -> str:
+    """ "task 3", "tasks 0-2,7"."""
+    return f"{'task' if len(ids) == 1 else 'tasks'} {array_spec(ids)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 task", "3 tasks"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def differences(planned: Plan, wanted: Plan, *, shards: bool) -> list[str]:
     """What a new request asks for that the existing plan does not say, in words; empty when they agree."""
     found = []
@@ -365,7 +375,7 @@ def differences(planned: Plan, wanted: Plan, *, shards: bool) -> list[str]:
     if planned.batch_size != wanted.batch_size:
         found.append(f"batch size {planned.batch_size} in the plan, {wanted.batch_size} now")
     if shards and not found and len(planned.shards) != len(wanted.shards):
-        found.append(f"{len(planned.shards)} tasks in the plan, {len(wanted.shards)} now")
+        found.append(f"{counted(len(planned.shards), 'task')} in the plan, {len(wanted.shards)} now")
     return found
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .errors import Held, Stopped, StreamsalError
 from .files import make_folder
 from .heartbeat import Log
-from .plan import Plan
+from .plan import Plan, counted
 from .progress import Meter, Progress
 from .signals import Stop, stopped
 
@@ -44,7 +44,7 @@ def infer(
         raise ValueError(f"{task = } is negative")
     rows = plan.rows(task) if task < len(plan.shards) else 0
     if not rows:
-        progress.say(f"task {task}: nothing to do, the plan has {len(plan.shards)} tasks")
+        progress.say(f"task {task}: nothing to do, the plan has {counted(len(plan.shards), 'task')}")
         return 0
     holes = holes_if_whole(run, task, plan)
     log = Log(run=run, task=task)
@@ -118,6 +118,7 @@ def _jobs(plan: Plan, log: Log, device: str, decode_workers: int | None) -> list
             index=index,
             video=plan.videos[part.video],
             model=model,
+            model_name=plan.model.name,
             batch_size=plan.batch_size,
             device=where,
             dtype=dtype,

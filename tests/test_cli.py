@@ -13,13 +13,14 @@ import pytest
 from films import write_film
 from program import TELLTALE, run
 
+from streamsal import commands
 from streamsal.cli import main, parser
 from streamsal.errors import UsageError
 from streamsal.plan import Plan
 from streamsal.scheduler import number_of_tasks
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
+def command_parsers() -> dict[str, argparse.ArgumentParser]:
     (action,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
     return action.choices
 
@@ -42,9 +43,9 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", list(commands()))
+@pytest.mark.parametrize("name", list(command_parsers()))
 def test_help_ends_with_an_example_that_can_be_parsed(name: str) -> None:
-    text = commands()[name].format_help()
+    text = command_parsers()[name].format_help()
     assert text.strip().splitlines()[-2] == "example:"
     example = text.strip().splitlines()[-1].strip()
     assert example.startswith(f"streamsal {name}")
@@ -53,7 +54,7 @@ def test_help_ends_with_an_example_that_can_be_parsed(name: str) -> None:
 
 def test_an_option_means_the_same_everywhere() -> None:
     helps: dict[str, set[str | None]] = {}
-    for command in commands().values():
+    for command in command_parsers().values():
         for action in command._actions:
             for option in action.option_strings:
                 if option not in ("-o", "--output", "--tasks", "--json", "--verify"):  # what it is about is in the help
@@ -243,20 +244,38 @@ def test_nothing_is_imported_before_it_is_needed(here: Path, statement: str, lig
     assert not set(light) & set(done.stderr.split())
 
 
-def test_a_bug_shows_a_traceback_and_says_whose_it_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "wrong.py").write_text("""
+def test_a_bug_of_ours_shows_a_traceback_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "models", lambda arguments: 1 / 0)
+    assert main(["models"]) == 70
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("streamsal: ZeroDivisionError: division by zero (a bug of ours")
+
+
+WRONG_MODEL = """
 from streamsal.models.center import Constant, spec
 
 class Wrong(Constant):
     def step(self, batch, state):
-        return 1 / 0
+        return super().step(batch, state) if batch.frame[0] < 32 else 1 / 0
 
-def build(weights=None, *, device):
+def build(weights=None, *, device, late=True):  # `spec`, which is the center model's, knows no option `late`
     return Wrong(spec(), prior_weight=0.0, device=device)
-""")
-    assert main(["infer", "film.mp4", "--model", "wrong.py", "-o", "wrong"]) == 70
+"""
+
+
+def test_a_bug_of_a_user_s_model_file_is_said_to_be_there(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("wrong.py").write_text(WRONG_MODEL)
+    assert main(["infer", "film.mp4", "--model", "wrong.py", "--batch-size", "8", "-o", "wrong"]) == 70
     err = capsys.readouterr().err
-    assert "Traceback" in err and "wrong.py" in err and err.splitlines()[-1].startswith("streamsal: ZeroDivisionError")
+    said = (
+        f"streamsal: model file {here / 'wrong.py'} failed at frame 32 of film.mp4: ZeroDivisionError: division by zero"
+    )
+    assert "Traceback" in err and "in step" in err and err.splitlines()[-1] == said
+    assert main(["infer", "film.mp4", "--model", "wrong.py", "--option", "late=false", "-o", "early"]) == 70
+    assert "wrong.py failed in spec(): TypeError: spec() got an unexpected" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_verbose_adds_the_traceback(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,13 +12,14 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MissingInput, UsageError
+from ..errors import MissingInput, StreamsalError, UsageError
 from .spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def create_model(
     if weights is not None:
         check_takes_weights(name_or_path, module)
         options["weights"] = weights
-    model = module.build(device=device, **options)
+    with naming_the_file(name_or_path, "in build()"):
+        model = module.build(device=device, **options)
     check_model(name_or_path, model)
     return model
 
@@ -85,7 +87,8 @@ def spec_of(name_or_path: str | Path, **options: Any) -> ModelSpec:
     module = model_module(name_or_path)
     check_options(name_or_path, module, options)
     if callable(getattr(module, "spec", None)):
-        return module.spec(**options)
+        with naming_the_file(name_or_path, "in spec()"):
+            return module.spec(**options)
     if isinstance(getattr(module, "SPEC", None), ModelSpec) and not options:
         return module.SPEC
     return create_model(name_or_path, **options).spec
@@ -140,6 +143,20 @@ def load_user_file(path: Path) -> ModuleType:
     if not callable(getattr(module, "build", None)):
         raise UsageError(f"model file {path} has no function build(weights=None, *, device, **options): add one")
     return module
+
+
+@contextmanager
+def naming_the_file(name_or_path: str | Path, where: str, *, but: type[Exception] = StreamsalError) -> Iterator[None]:
+    """An error inside a user's own model file is said to be that file's. Our own errors and `but` stay as they are."""
+    try:
+        yield
+    except (StreamsalError, but):
+        raise
+    except Exception as error:
+        if not is_user_file(name_or_path):
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise StreamsalError(f"model file {name_or_path} failed {where}: {reason}") from error
 
 
 def check_options(name_or_path: str | Path, module: ModuleType, options: Mapping[str, Any]) -> None:

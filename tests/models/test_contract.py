@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from streamsal.errors import MissingInput, UsageError
+from streamsal.errors import MissingInput, StreamsalError, UsageError
 from streamsal.models import MODELS, code_sha256, create_model, model_module, spec_of, weights_sha256
 from streamsal.models.spec import Batch, Model, Result, Video
 
@@ -229,6 +229,13 @@ def test_incomplete_user_file_is_named_with_what_it_lacks(tmp_path: Path, text: 
     with pytest.raises(UsageError, match=missing) as caught:
         create_model(str(path))
     assert str(path) in str(caught.value)
+
+
+def test_an_error_inside_a_user_file_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("def build(weights=None, *, device): return 1 / 0\n")
+    with pytest.raises(StreamsalError, match=r"model file .*mine\.py failed in build\(\): ZeroDivisionError: division"):
+        create_model(path)
 
 
 def test_missing_user_file_is_missing_input(tmp_path: Path) -> None:
