@@ -98,7 +98,7 @@ def plan(arguments: argparse.Namespace) -> int:
 
 
 def infer(arguments: argparse.Namespace) -> int:
-    from .plan import Plan
+    from .plan import Plan, counted
     from .prepare import find_videos, make_plan
     from .signals import stop_on_signals
     from .task import infer as infer_task
@@ -120,7 +120,7 @@ def infer(arguments: argparse.Namespace) -> int:
         plan = make_plan(videos, run, _request(arguments, tasks), say=progress.say)
     if arguments.num_tasks not in (None, len(plan.shards)):
         raise PlanMismatch(
-            f"{run} is planned as {len(plan.shards)} tasks, not {arguments.num_tasks}: leave --num-tasks out"
+            f"{run} is planned as {counted(len(plan.shards), 'task')}, not {arguments.num_tasks}: leave --num-tasks out"
         )
     workers = arguments.decode_workers
     with stop_on_signals() as stop:
@@ -146,6 +146,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .local import cuda_devices, infer_all
     from .merge import merge as merge_run
     from .merge import open_run
+    from .plan import counted
     from .prepare import find_videos, make_plan
     from .render import render as render_film
     from .signals import stop_on_signals
@@ -174,14 +175,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(path)
     holes = {name: maps.holes for name, maps in open_run(run).items() if len(maps.holes)}
     for name, frames in holes.items():
-        progress.say(f"{name}: {len(frames)} holes, frames without a picture: {_some(frames.tolist())}")
+        progress.say(f"{name}: {counted(len(frames), 'hole')}, without a picture: frame {_some(frames.tolist())}")
     return 1 if failed or holes else 0
 
 
 def status(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from .plan import array_spec
+    from .plan import counted, tasks_named
     from .status import run_status
 
     run = _existing_run(arguments.run)
@@ -195,7 +196,7 @@ def status(arguments: argparse.Namespace) -> int:
             "" if t.heartbeat_age_seconds is None else f"{t.heartbeat_age_seconds:.0f} s ago",
             str(t.restarts),
             t.host,
-            f"{t.holes} holes" if t.holes and not t.error else t.error,
+            counted(t.holes, "hole") if t.holes and not t.error else t.error,
         ]
         for t in found.tasks
     ]
@@ -206,9 +207,9 @@ def status(arguments: argparse.Namespace) -> int:
         eta = f", about {found.eta_seconds:.0f} s to go" if found.eta_seconds is not None else ""
         raise IncompleteRun(f"{run}: {found.done} of {found.rows} results{eta}; tasks not done: {found.missing}")
     if found.holes:
-        which = array_spec(task.task for task in found.tasks if task.holes)
-        text = f"{run}: {found.holes} frames (of tasks {which}) have no picture and NaN for a map: probe --verify"
-        print(f"streamsal: {text} names them", file=sys.stderr)
+        tasks = [task.task for task in found.tasks if task.holes]
+        text = f"{counted(found.holes, 'frame')} without a picture, NaN for a map ({tasks_named(tasks)})"
+        print(f"streamsal: {run}: {text}: `streamsal probe --verify` names them", file=sys.stderr)
     return 1 if found.holes else 0
 
 

@@ -146,7 +146,7 @@ class VideoIndex:
             raise PlanMismatch(f"the frame index {path} is damaged ({error}): delete it and plan again") from error
         version = header.pop("format_version", None)
         if version != FORMAT_VERSION or {*header, *arrays} != set(_names()):
-            raise PlanMismatch(f"the frame index {path} was written by another version of streamsal: plan again")
+            raise PlanMismatch(f"the frame index {path} is of another version of streamsal: plan a new run with -o")
         header["audio"] = tuple(AudioStream(**stream) for stream in header["audio"])
         for name in ("sample_aspect", "time_base", "display_matrix"):
             header[name] = None if header[name] is None else tuple(header[name])
@@ -168,16 +168,20 @@ class VideoIndex:
         """
         stat = stat_video(self.path)
         if stat.st_size != self.size:
-            raise PlanMismatch(
-                f"{self.path} has changed since it was indexed ({stat.st_size} bytes, not {self.size}): plan again"
-            )
+            raise changed(self.path, f"{stat.st_size} bytes, not {self.size}")
         if _fingerprint(self.path, self.size, self.stream) != self.fingerprint:
-            raise PlanMismatch(f"{self.path} has changed since it was indexed (same size, other content): plan again")
+            raise changed(self.path, "same size, other content")
 
     def differences(self, other: VideoIndex) -> list[str]:
         """Names of the fields in which two indexes of one video differ; path and modification time do not count."""
         names = [name for name in _names() if name not in ("path", "mtime_ns")]
         return [name for name in names if not np.array_equal(getattr(self, name), getattr(other, name))]
+
+
+def changed(path: str, how: str) -> PlanMismatch:
+    return PlanMismatch(
+        f"{path} has changed since it was indexed ({how}): put the old file back, or plan a new run with -o"
+    )
 
 
 def _names() -> list[str]:

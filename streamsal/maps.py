@@ -38,6 +38,11 @@ class Segment:
     group: str
     shard: int = -1
 
+    @property
+    def command(self) -> str:
+        """What computes it again, for error messages."""
+        return f"`streamsal infer {self.path.parents[1]} --task-id {self.shard}`"  # RUN/shards/0003.h5
+
 
 class OpenFiles:
     """The files read last, kept open; HDF5 itself would keep every shard of a virtual dataset open and run out."""
@@ -204,7 +209,7 @@ class Maps:
 
 
 def damaged_frame(video: str, frame: int, segment: Segment) -> BadInput:
-    redo = f"delete that file, run `streamsal infer --task-id {segment.shard}` and merge again"
+    redo = f"delete that file, run {segment.command} and merge again"
     if segment.shard < 0:
         redo = "delete that file and merge again"
     return BadInput(f"frame {frame} of {video} is damaged in {segment.path}: {redo}")
@@ -214,6 +219,5 @@ def _gone(segment: Segment) -> IncompleteRun | MissingInput:
     if segment.shard < 0:
         return MissingInput(f"{segment.path} is gone: merge again")
     return IncompleteRun(
-        f"{segment.path} is missing: run `streamsal infer --task-id {segment.shard}`, or keep merged files together "
-        "with their shards folder"
+        f"{segment.path} is missing: run {segment.command}, or keep merged files together with their shards folder"
     )

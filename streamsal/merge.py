@@ -21,7 +21,7 @@ from .files import replacing
 from .layout import DONE, FORMAT, H5, HISTORY, NOT_COMPUTED, STATUS_MEANING, load_outputs, offset_name, read_row
 from .maps import Maps, Segment, damaged_frame
 from .models.spec import Output
-from .plan import Plan, array_spec
+from .plan import Plan, array_spec, tasks_named
 from .store import shard_path
 
 MERGED_FORMAT = "streamsal video 1"
@@ -84,22 +84,19 @@ def whole_shards(run: Path, plan: Plan, video: int | None = None) -> dict[int, d
         except Unfinished as reason:
             missing[number] = str(reason)
     if missing:
-        spec = array_spec(missing)
-        few = "; ".join(f"{number}: {reason}" for number, reason in list(missing.items())[:5])
-        raise IncompleteRun(
-            f"tasks {spec} of {run} are not done ({few}{'; ...' if len(missing) > 5 else ''}): run them "
-            f"(`streamsal infer {run} --task-id K`, or a job array of {spec}) and merge again"
-        )
+        raise _not_done(run, missing)
     return found
 
 
-def shard_is_whole(run: str | Path, number: int, plan: Plan) -> bool:
-    """Whether a shard is finished and is of this plan; its structure is checked, not every byte."""
-    try:
-        read_shard(Path(run), number, plan)
-    except Unfinished:
-        return False
-    return True
+def _not_done(run: Path, missing: Mapping[int, str]) -> IncompleteRun:
+    reasons = [f"{number}: {reason}" for number, reason in missing.items()]
+    few = "; ".join([*reasons[:5], *(["..."] if len(reasons) > 5 else [])])
+    spec = array_spec(missing)
+    if len(missing) == 1:
+        what = f"is not done ({few}): run `streamsal infer {run} --task-id {spec}`"
+    else:
+        what = f"are not done ({few}): run them (`streamsal infer {run} --task-id K`, or a job array of {spec})"
+    return IncompleteRun(f"{tasks_named(list(missing))} of {run} {what} and merge again")
 
 
 def read_shard(run: Path, number: int, plan: Plan) -> dict[str, StoredPart]:

@@ -86,7 +86,7 @@ def _choose(container: InputContainer, path: str, wanted: int | None) -> VideoSt
         if not films:
             raise VideoError(f"stream {wanted} of {path} is no video stream: choose another")
     if not films:
-        what = "no video stream, only a cover picture" if container.streams.video else "no video stream"
+        what = "no video stream, only a cover picture" if container.streams.video else "no video stream, or is cut off"
         raise VideoError(f"{path} has {what}: name a video file")
     best = container.streams.best("video")
     chosen = next((one for one in films if best is not None and one.index == best.index), films[0])

@@ -14,7 +14,7 @@ import av.error
 import numpy as np
 
 from .errors import PlanMismatch
-from .index import VideoIndex
+from .index import VideoIndex, changed
 from .numbering import NO_TIME
 from .packets import Tag, checksum, open_video, packets_of, pictures_from
 
@@ -143,7 +143,7 @@ class PacketSource:
             return LostPlace(number)
         frames = np.flatnonzero(self._index.frame_packet == number)
         where = f"packet {number} (frame {frames[0]})" if len(frames) else f"packet {number}"
-        return PlanMismatch(f"{self._index.path} has changed since it was indexed ({where} differs): plan again")
+        return changed(self._index.path, f"{where} differs")
 
     def _ways(self, number: int) -> list[dict[str, Any]]:
         """Arguments of the seeks to try for packet `number`, the best first."""

@@ -105,7 +105,7 @@ def test_video_that_changed_since_the_plan(planned: Path, undisturbed: Path) -> 
     whole = film.read_bytes()
     overwrite(film, len(whole) // 2, b"\0" * 64)
     _, err = run("infer", "film.streamsal", "--task-id", "1", cwd=planned, code=65)
-    assert "same size" in err and "film.mp4" in err
+    assert "same size" in err and "film.mp4" in err and "put the old file back, or plan a new run with -o" in err
     film.write_bytes(whole[:-100])
     _, err = run("infer", "film.streamsal", "--task-id", "1", cwd=planned, code=65)
     assert f"{len(whole) - 100} bytes, not {len(whole)}" in err
@@ -127,7 +127,7 @@ def test_change_in_the_middle_of_a_long_video_is_found_where_it_is_read(tmp_path
     overwrite(film, size // 2, b"\xff" * 20)
     run("infer", "r", "--task-id", "0", cwd=tmp_path)
     _, err = run("infer", "r", cwd=tmp_path, code=65)
-    assert "film.mkv" in err and "packet" in err
+    assert "film.mkv" in err and "packet" in err and "put the old file back" in err
 
 
 def test_other_model_or_settings_in_the_same_run(planned: Path) -> None:
@@ -255,7 +255,7 @@ def test_two_copies_of_a_task(planned: Path, undisturbed: Path) -> None:
     assert "another" in err and "0000.h5" in err
     run("infer", "film.streamsal", "--task-id", "any", cwd=planned)  # goes on to the task that is free
     _, err = run("merge", "film.streamsal", cwd=planned, code=3)
-    assert "tasks 0 of film.streamsal are not done (0: still being written)" in err
+    assert "task 0 of film.streamsal is not done (0: still being written)" in err
     first.send_signal(signal.SIGCONT)
     end(first, 0)
     assert [event["event"] for event in events(planned / "film.streamsal", 0)] == ["start", "done"]
@@ -295,7 +295,7 @@ def test_damaged_video_has_holes_that_keep_their_numbers(tmp_path: Path) -> None
         assert h5["frame"][h5["status"][...] == 2].tolist() == [5, 6, 40]
         assert h5["frame"][...].tolist() == list(range(60))
     out, err = run("status", "r", cwd=tmp_path, code=1)
-    assert "2 holes" in out and "1 holes" in out and "3 frames (of tasks 0-1) have no picture" in err
+    assert "2 holes" in out and "1 hole\n" in out and "3 frames without a picture, NaN for a map (tasks 0-1)" in err
     out, _ = run("probe", film, "--verify", code=1)
     assert "3 (frames 5-6,40)" in out
     _, err = run("run", film, "-o", "r", "--model", "center", "--no-render", cwd=tmp_path, code=1)
@@ -309,7 +309,7 @@ def test_damaged_shards_are_named_and_computed_again(undisturbed: Path, tmp_path
     whole = shard.read_bytes()
     shard.write_bytes(whole[: len(whole) // 2])
     _, err = run("merge", "film.streamsal", cwd=tmp_path, code=3)
-    assert "tasks 1 of film.streamsal are not done" in err and "infer film.streamsal --task-id" in err
+    assert "task 1 of film.streamsal is not done" in err and "infer film.streamsal --task-id 1`" in err
     run("infer", "film.streamsal", cwd=tmp_path)
     assert shard.with_name("0001.h5.broken-1").exists()
     assert_equals_undisturbed(tmp_path, undisturbed)

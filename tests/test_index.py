@@ -145,7 +145,7 @@ def test_a_damaged_or_foreign_index_file_is_refused(corpus, tmp_path):
     with pytest.raises(PlanMismatch, match="damaged"):
         VideoIndex.load(path)
     np.savez(path, header=np.array(json.dumps({"format_version": 0})))
-    with pytest.raises(PlanMismatch, match="another version"):
+    with pytest.raises(PlanMismatch, match="another version of streamsal: plan a new run"):
         VideoIndex.load(path)
 
 

@@ -12,7 +12,7 @@ import pytest
 from synthetic_run import HEIGHT, HOLES, OUTPUTS, WIDTH, compute_shard, contents, make_plan, make_run, values_of
 
 from streamsal.errors import BadInput, IncompleteRun, MissingInput
-from streamsal.merge import merge, open_run, shard_is_whole
+from streamsal.merge import merge, open_run
 from streamsal.plan import Plan
 from streamsal.store import shard_path
 
@@ -103,20 +103,20 @@ def test_a_run_with_gaps_is_refused_and_the_old_file_stays(run: Path) -> None:
     assert sorted(file.name for file in run.iterdir()) == sorted(
         ["a__talk.mp4.h5", "b__50%b off.mkv.h5", "plan.json", "shards"]
     )
-    plan = Plan.load(run / "plan.json")
-    assert [shard_is_whole(run, k, plan) for k in range(6)] == [False, False, False, True, True, False]
 
 
 def test_a_shard_of_another_plan_is_not_merged(run: Path, tmp_path: Path) -> None:
     other = make_run(tmp_path / "b", make_plan(VIDEOS, CUTS, store_dtype="float32"))
     shutil.copy(shard_path(other, 3), shard_path(run, 3))
-    with pytest.raises(IncompleteRun, match=r"tasks 3 .*of another plan"):
+    with pytest.raises(IncompleteRun, match=r"task 3 of .* is not done \(3: of another plan\)"):
         merge(run)
 
 
 def test_an_unfinished_shard_can_be_finished_and_merged(run: Path, undivided: dict[str, dict[str, bytes]]) -> None:
     shard_path(run, 1).unlink()
-    with pytest.raises(IncompleteRun, match="tasks 1 "):
+    with pytest.raises(
+        IncompleteRun, match=r"task 1 of .* is not done .*run `streamsal infer .*talks\.streamsal --task-id 1`"
+    ):
         merge(run)
     compute_shard(run, 1)
     assert without_shard(merge(run)[0]) == undivided["a__talk.mp4"]
@@ -135,7 +135,9 @@ def test_tasks_beyond_the_last_frame_are_not_missed(tmp_path: Path) -> None:
 def test_a_damaged_frame_is_named(run: Path) -> None:
     damage(run, 2, "a__talk.mp4", 5)
     merge(run)
-    with pytest.raises(BadInput, match=r"frame 25 of a__talk\.mp4 is damaged in .*0002\.h5: .*--task-id 2"):
+    with pytest.raises(
+        BadInput, match=r"frame 25 of a__talk\.mp4 is damaged in .*0002\.h5: .*infer .*talks\.streamsal --task-id 2`"
+    ):
         merge(run, verify=True)
     maps = open_run(run)["talk.mp4"]
     maps.log_density(24)
@@ -202,7 +204,7 @@ def test_only_the_video_asked_for_has_to_be_complete(run: Path) -> None:
     shard_path(run, 5).unlink()
     opened = open_run(run)
     assert len(opened["talk.mp4"]) == 50
-    with pytest.raises(IncompleteRun, match="tasks 5 "):
+    with pytest.raises(IncompleteRun, match="task 5 "):
         opened["50%b off.mkv"]
 
 
@@ -211,7 +213,9 @@ def test_a_shard_missing_after_the_merge_is_named(run: Path) -> None:
     shard_path(run, 2).unlink()
     maps = open_run(run)["a__talk.mp4"]
     maps.native(0)
-    with pytest.raises(IncompleteRun, match=r"0002\.h5 is missing: run `streamsal infer --task-id 2`"):
+    with pytest.raises(
+        IncompleteRun, match=r"0002\.h5 is missing: run `streamsal infer .*talks\.streamsal --task-id 2`"
+    ):
         maps.native(20)
 
 

@@ -18,8 +18,10 @@ from streamsal.plan import (
     Selection,
     Settings,
     array_spec,
+    counted,
     cut,
     differences,
+    tasks_named,
 )
 
 sizes = st.tuples(st.integers(1, 2000), st.integers(1, 2000))
@@ -228,3 +230,8 @@ def test_what_differs_from_the_plan_is_said(other, words):
 @pytest.mark.parametrize("ids, spec", [([], ""), ([3], "3"), ([3, 7], "3,7"), ([0, 1, 2, 7, 9, 8], "0-2,7-9")])
 def test_missing_tasks_are_printed_as_an_array_spec(ids, spec):
     assert array_spec(ids) == spec
+
+
+def test_one_task_is_not_tasks():
+    assert [tasks_named(ids) for ids in ([3], [3, 4, 7])] == ["task 3", "tasks 3-4,7"]
+    assert [counted(number, "task") for number in (0, 1, 2)] == ["0 tasks", "1 task", "2 tasks"]
