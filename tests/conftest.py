@@ -1,4 +1,4 @@
-"""What tests of several modules need: the folder of awkward videos."""
+"""What tests of several modules need: awkward videos, a run that is computed, and one that never saw a video."""
 
 from __future__ import annotations
 
@@ -43,3 +43,32 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     folder = base / "corpus"
     folder.mkdir(exist_ok=True)
     return Corpus(folder)
+
+
+@pytest.fixture(scope="session")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with film.mp4, 40 frames, and film.streamsal, all of it computed in two tasks."""
+    from films import write_film  # with torch, which takes seconds
+    from program import run
+
+    folder = tmp_path_factory.mktemp("computed")
+    write_film(folder / "film.mp4", 40)
+    run("infer", "film.mp4", "--model", "center", "--num-tasks", "2", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def here(computed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That folder as the working directory, in an environment that names no run and no task."""
+    monkeypatch.chdir(computed)
+    for name in ("STREAMSAL_RUN", "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "JOB_COMPLETION_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    return computed
+
+
+@pytest.fixture
+def talks(tmp_path: Path) -> Path:
+    """A run of two synthetic videos in six shards, not merged."""
+    from synthetic_run import CUTS, VIDEOS, make_plan, make_run
+
+    return make_run(tmp_path / "talks.streamsal", make_plan(VIDEOS, CUTS))

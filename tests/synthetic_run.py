@@ -22,6 +22,8 @@ FEATURES = Output(name="features", kind="features", units="arbitrary")
 OUTPUTS = (DENSITY, MAP, FEATURES)
 HEIGHT, WIDTH = 24, 40  # stored at half of this
 HOLES = (7, 31)
+VIDEOS = {"a__talk.mp4": 50, "b__50%b off.mkv": 30}
+CUTS = {"a__talk.mp4": [4, 20, 33], "b__50%b off.mkv": [10]}
 
 
 def make_plan(

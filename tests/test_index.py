@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from corpus import CASES
 
-from streamsal.errors import MissingInput, PlanMismatch, VideoError
+from streamsal.errors import MissingInput, PlanMismatch
 from streamsal.index import VideoIndex, index_video, summary
 
 READABLE = [name for name, case in CASES.items() if case.kind != "reject"]
@@ -22,7 +22,8 @@ def test_every_shown_packet_is_a_frame(corpus, name):
     assert index.n_frames == N_FRAMES.get(name, corpus.n_pictures(name))
     assert index.stream == CASES[name].stream
     assert (np.diff(index.pts_seconds) >= 0).all()
-    assert index.entry_frame[0] == 0
+    assert index.entry_frame[0] == index.entry_packet[0] == 0
+    assert index.frame_packet[index.entry_frame[1:]].tolist() == index.entry_packet[1:].tolist()
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -35,59 +36,6 @@ def test_numbers_come_from_packets_unless_packets_cannot_tell(corpus, name):
         "mpeg4_packed": "decoded: a packet of mpeg4 may hold no picture or two",
     }
     assert index_video(corpus.path(name)).trust == reasons.get(name, "packets")
-
-
-@pytest.mark.parametrize(
-    ("name", "entries"),
-    [
-        ("h264_closed", [0, 12, 24, 36, 48]),
-        ("h264_liar", [0, 12, 24, 36, 48]),  # every packet is flagged
-        ("h264_noflags", [0, 12, 24, 36, 48]),  # only the first one is
-        ("h264_refresh", [0]),  # flagged packets from which no whole picture can be decoded
-        ("hevc_open", [0, 12, 24, 36, 48]),
-        ("edit_skip", [0, 17, 41]),  # groups of 24, of which 7 pictures are hidden
-        ("h264_gop1000", [0]),
-        ("gray_ffv1", [0, 10, 20]),
-        ("prores", list(range(0, 60, 8))),  # every picture is one
-    ],
-)
-def test_entry_points_are_those_that_decoding_proves(corpus, name, entries):
-    assert index_video(corpus.path(name), entry_spacing=8).entry_frame.tolist() == entries
-
-
-def test_entry_points_keep_their_distance(corpus):
-    assert index_video(corpus.path("h264_closed"), entry_spacing=20).entry_frame.tolist() == [0, 24, 48]
-
-
-@pytest.mark.parametrize(
-    ("name", "error", "says"),
-    [
-        ("truncated_nomoov", VideoError, "no video that FFmpeg can read"),
-        ("audio_only", VideoError, "no video stream"),
-        ("cover_only", VideoError, "only a cover picture"),
-        ("no_frames", VideoError, "no video stream"),
-        ("empty", VideoError, "is empty"),
-        ("text", VideoError, "no video that FFmpeg can read"),
-    ],
-)
-def test_what_is_no_video_is_refused_in_one_sentence(corpus, name, error, says):
-    with pytest.raises(error, match=says) as caught:
-        index_video(corpus.path(name))
-    assert CASES[name].file in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_missing_file_and_a_folder_are_missing_input(tmp_path):
-    for path in (tmp_path / "nowhere.mp4", tmp_path):
-        with pytest.raises(MissingInput, match="name a video file"):
-            index_video(path)
-
-
-def test_a_stream_is_chosen_by_number(corpus):
-    path = corpus.path("two_streams")
-    assert (index_video(path).width, index_video(path, stream=0).width) == (160, 96)
-    with pytest.raises(VideoError, match="stream 5"):
-        index_video(path, stream=5)
 
 
 def test_times_are_those_that_were_encoded(corpus):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from films import write_film
-from program import SPEC_ONLY, TELLTALE, end, start
+from program import SPEC_ONLY, end, start
 
 from streamsal.errors import MissingInput, PlanMismatch, StreamsalError, UsageError, VideoError
 from streamsal.index import VideoIndex, index_video
@@ -228,12 +228,3 @@ def test_processes_that_start_at_once_plan_once(film: Path, tmp_path: Path) -> N
     assert len({out for out, _ in said}) == 1
     assert sum("50 frames" in err for _, err in said) == 1  # one has indexed the video
     assert sorted(os.listdir(tmp_path / "r")) == [".plan.lock", "index", "plan.json"]
-
-
-def test_an_array_plans_by_itself(film: Path, tmp_path: Path) -> None:
-    array = {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_MAX": "1"}
-    command = ("infer", film, "--model", TELLTALE, "-o", tmp_path / "r", "--batch-size", "4")
-    tasks = [start(*command, env={**array, "SLURM_ARRAY_TASK_ID": str(task)}) for task in range(2)]
-    for task in tasks:
-        end(task, 0)
-    assert sorted(os.listdir(tmp_path / "r" / "shards")) == ["0000.h5", "0001.h5"]

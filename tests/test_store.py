@@ -17,11 +17,6 @@ import numpy as np
 import pytest
 import synthetic_run
 from synthetic_run import (
-    DENSITY,
-    FEATURES,
-    HOLES,
-    MAP,
-    OUTPUTS,
     append_frames,
     compute_shard,
     contents,
@@ -31,7 +26,6 @@ from synthetic_run import (
     values_of,
 )
 
-from streamsal import layout
 from streamsal.errors import Stopped, UsageError, WriteError
 from streamsal.plan import Plan
 from streamsal.store import DONE, HOLE, NOT_COMPUTED, PartInfo, ShardWriter, shard_path
@@ -219,43 +213,6 @@ def test_commit_without_waiting_loses_nothing(tmp_path: Path, undisturbed: dict[
     assert contents(shard_path(run, 0)) == undisturbed
 
 
-def test_plain_h5py_reads_what_the_attributes_say(tmp_path: Path) -> None:
-    path = shard_path(make_run(tmp_path / "talk.streamsal", plan_of(60)), 0)
-    expected = values_of(np.arange(60))
-    with h5py.File(path) as file:
-        assert file.attrs["complete"] == 1
-        group = file["talk.mp4"]
-        assert group.attrs["model"] == "synthetic" and group.attrs["weights_sha256"] == "ab" * 32
-        assert (group.attrs["height"], group.attrs["width"], group.attrs["committed"]) == (24, 40, 60)
-        done = group["status"][:] == DONE
-        assert list(np.flatnonzero(~done)) == list(HOLES)
-        density, log_offset = group["log_density"], group["log_offset"][:]
-        assert density.compression == "gzip" and density.shuffle and density.chunks == (1, 12, 20)
-        read = density[:].astype("float32") + log_offset[:, None, None]
-        assert density.attrs["how_to_read"].startswith("log_density.astype('float32') + log_offset[:, None, None]")
-        np.testing.assert_allclose(np.exp(read[done], dtype=np.float64).sum((1, 2)), 1, atol=1e-6)
-        np.testing.assert_allclose(read[done], expected["log_density"][done], atol=1.6e-2)
-        assert np.isnan(read[~done]).all() and np.isnan(group["saliency"][7]).all()
-        np.testing.assert_allclose(group["saliency"][done], expected["saliency"][done], rtol=1e-3, atol=1e-6)
-        assert np.array_equal(group["features"][done], expected["features"][done])  # these fit float16
-        np.testing.assert_array_equal(group["frame"], np.arange(60))
-        np.testing.assert_array_equal(group["pts_seconds"], np.arange(60) / 25)
-
-
-@pytest.mark.parametrize(("store_dtype", "error"), [("uint16", 1e-3), ("float32", 0.0)])
-def test_other_store_types_read_as_they_say(tmp_path: Path, store_dtype: str, error: float) -> None:
-    path = shard_path(make_run(tmp_path / "talk.streamsal", plan_of(30, store_dtype=store_dtype)), 0)
-    expected = values_of(np.arange(30))
-    with h5py.File(path) as file:
-        group = file["talk.mp4"]
-        names = {"numpy": np, **{name: group[name][:] for name in ("log_density", "log_offset")}}
-        read = eval(group["log_density"].attrs["how_to_read"].split(" is the ")[0], names)  # what a reader would type
-        done = group["status"][:] == DONE
-        assert np.abs(read[done] - expected["log_density"][done]).max() <= error
-        assert np.isnan(read[~done]).all()
-        assert np.array_equal(group["saliency"][done], expected["saliency"][done])  # no density: not quantized
-
-
 def test_too_large_for_half_precision_is_said_not_stored(tmp_path: Path) -> None:
     (part,) = parts_of(plan_of(8), 0)
     values = values_of(np.arange(4))
@@ -269,12 +226,6 @@ def test_too_large_for_half_precision_is_said_not_stored(tmp_path: Path) -> None
         append_frames(shard, part, np.arange(4))
         shard.commit()
         assert shard.committed(part) == 4
-
-
-def test_attributes_round_trip(tmp_path: Path) -> None:
-    (part,) = parts_of(plan_of(), 0)
-    assert layout.load_outputs(part.attributes()["outputs"]) == OUTPUTS
-    assert [layout.offset_name(OUTPUTS, o.name) for o in (DENSITY, MAP, FEATURES)] == ["log_offset", None, None]
 
 
 def test_every_device_of_a_shard_is_recorded(tmp_path: Path) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from pathlib import Path
 
 import pytest
 from films import destroy_packets, write_film
 
-from streamsal.errors import Held, Interrupted, PlanMismatch, Stopped, WriteError
+from streamsal.errors import Held, PlanMismatch, Stopped
 from streamsal.files import lock
-from streamsal.heartbeat import Log, read_heartbeat
+from streamsal.heartbeat import read_heartbeat
 from streamsal.prepare import Request, make_plan
-from streamsal.signals import leave_on_signals, stop_on_signals, stopped
 from streamsal.store import shard_path
 from streamsal.task import infer
 
@@ -99,59 +97,3 @@ def test_tasks_without_frames(run: Path) -> None:
     assert not (run / "logs").exists()
     with pytest.raises(ValueError, match="negative"):
         infer(run, -1)
-
-
-def test_a_heartbeat_that_was_cut_off_counts_as_none(tmp_path: Path) -> None:
-    log = Log(run=tmp_path, task=3)
-    log.start(rows=10, done=0, holes=0, device="cpu")
-    assert read_heartbeat(tmp_path, 3)
-    path = tmp_path / "logs" / "0003.json"
-    path.write_bytes(path.read_bytes()[:20])
-    assert read_heartbeat(tmp_path, 3) is None
-
-
-def test_heartbeats_are_not_written_at_every_block(tmp_path: Path) -> None:
-    log = Log(run=tmp_path, task=0)
-    log.start(rows=10, done=0, holes=0, device="cpu")
-    log.beat(done=5)
-    beat = read_heartbeat(tmp_path, 0)
-    assert beat and beat["done"] == 0
-    log.end("stopped", "by hand")
-    beat = read_heartbeat(tmp_path, 0)
-    assert beat and (beat["done"], beat["state"], beat["error"]) == (5, "stopped", "by hand")
-
-
-def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(WriteError):
-        Log(run=tmp_path / "file", task=0)
-    log = Log(run=tmp_path, task=0)
-    (tmp_path / "logs" / "0000.jsonl").mkdir()
-    with pytest.raises(WriteError, match=r"0000\.jsonl"):
-        log.event("start")
-    log.end("failed", "the reason")  # best effort: the reason itself must reach the user
-
-
-def test_signals_set_a_flag_and_nothing_else() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with stop_on_signals() as stop:
-        assert stop() == ""
-        os.kill(os.getpid(), signal.SIGUSR1)
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop() == "SIGUSR1"  # the first one
-        with pytest.raises(KeyboardInterrupt):  # Ctrl-C once more
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_signals_where_no_flag_is_asked_for() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped, match="SIGTERM"), leave_on_signals():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_reasons_to_stop_have_their_exit_codes() -> None:
-    assert stopped("SIGTERM", "here").exit_code == 75
-    assert isinstance(stopped("Ctrl-C", "here"), Interrupted) and Interrupted.exit_code == 130

@@ -1,0 +1,105 @@
+"""What commands do with their arguments: which run, which tasks, and what goes to which stream."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from program import TELLTALE, run
+
+from streamsal.cli import main
+from streamsal.plan import Plan
+
+
+def test_where_the_run_comes_from(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "film.streamsal"]) == 0
+    assert main(["status"]) == 0  # the only one here
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert main(["status"]) == 2
+    assert "which run? there is none here" in capsys.readouterr().err
+    monkeypatch.setenv("STREAMSAL_RUN", str(here / "film.streamsal"))
+    assert main(["status"]) == 0
+    assert main(["status", "other.streamsal"]) == 66  # an argument goes before the environment
+    monkeypatch.delenv("STREAMSAL_RUN")
+    for name in ("a.streamsal", "b.streamsal"):
+        Path(name).mkdir()
+    capsys.readouterr()
+    assert main(["status"]) == 2
+    assert "which run? there are 2 here" in capsys.readouterr().err
+
+
+def test_a_new_run_is_named_after_the_video(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    film = str(here / "film.mp4")
+    assert main(["plan", film, "--model", "uniform"]) == 0
+    assert Path("film.streamsal/plan.json").exists()
+    monkeypatch.setenv("STREAMSAL_RUN", "named")
+    assert main(["plan", film, "--model", "uniform"]) == 0
+    assert Path("named/plan.json").exists()
+    assert main(["plan", film, "--model", "uniform", "-o", "given"]) == 0
+    assert Path("given/plan.json").exists()
+
+
+def test_several_videos_need_a_name(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other.mp4"
+    other.write_bytes((here / "film.mp4").read_bytes())
+    assert main(["plan", str(here / "film.mp4"), "other.mp4", "--model", "uniform"]) == 2
+    assert "-o RUN" in capsys.readouterr().err
+
+
+def test_results_on_stdout_everything_else_on_stderr(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "film.mp4", "--model", "center", "-o", "planned", "--tasks", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].split() == ["task", "video", "frames", "results"]
+    assert out.splitlines()[-1] == "planned" and err == "film.mp4: 40 frames, 25.000 fps, 96x64\n"
+    assert main(["merge", "film.streamsal"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == ("film.streamsal/film.mp4.h5\n", "")
+    assert main(["infer", "film.streamsal"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "task 0: already done\ntask 1: already done\n")
+    assert main(["infer", "film.streamsal", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", ["probe film.mp4 --json", "models --json", "models center --json", "status film.streamsal --json"]
+)
+def test_json_on_stdout_is_json(here: Path, capsys: pytest.CaptureFixture[str], arguments: str) -> None:
+    assert main(arguments.split()) == 0
+    assert json.loads(capsys.readouterr().out)
+
+
+def test_progress_as_json_lines(here: Path) -> None:
+    _, err = run("infer", "film.mp4", "--model", "uniform", "-o", "logged", "--log-json", cwd=here)
+    found = [json.loads(line) for line in err.splitlines()]
+    assert [line["event"] for line in found] == ["note", "start", "done"]
+    assert found[-1]["binds"] in ("decode", "model", "write")
+
+
+def test_options_of_the_model(here: Path) -> None:
+    options = ["--option", "past=3", "--option", "future=0"]
+    assert main(["plan", "film.mp4", "-o", "optional", "--model", TELLTALE, *options]) == 0
+    assert Plan.load("optional/plan.json").model.options == {"past": 3, "future": 0}
+    assert main(["plan", "film.mp4", "-o", "optional", "--model", TELLTALE, "--option", "pasta=3"]) == 2
+
+
+def test_tasks_in_turn_or_those_that_are_named(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tasks(*arguments: str) -> str:
+        assert main(["infer", "film.streamsal", *arguments]) == 0
+        return "".join(re.findall(r"task (\d+)", capsys.readouterr().err))
+
+    assert tasks() == "01"
+    assert tasks("--task-id", "1", "--task-base", "1") == "0"
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    assert tasks() == "1"
