@@ -63,18 +63,17 @@ def test_a_killed_writer_resumes_to_equal_bytes(tmp_path: Path, undisturbed: dic
     plan = plan_of()
     path = shard_path(empty_run(tmp_path, plan), 0)
     chance = random.Random(5)
-    before = 0
+    safe = [0]
     for _ in range(6):
         task = subprocess.Popen([*PROGRAM, path.parents[1], "0", "2"])
-        goal = before + chance.randrange(10, 60)
+        goal = safe[-1] + chance.randrange(10, 60)
         while committed_rows(path) < goal and task.poll() is None:
             time.sleep(chance.random() * 0.004)
         task.send_signal(signal.SIGKILL)
         task.wait()
-        after = committed_rows(path)
-        assert after >= before
-        before = after
-    assert 0 < before < N_FRAMES
+        safe.append(committed_rows(path))
+    assert safe == sorted(safe)
+    assert any(0 < rows < N_FRAMES for rows in safe)  # on a busy machine the last ones may have come to their end
     compute_shard(path.parents[1], 0)
     assert contents(path) == undisturbed
     assert [file.name for file in path.parent.iterdir()] == ["0000.h5"]
