@@ -1,8 +1,9 @@
 """Does everything else hide behind the slower of decoder and model, and do two tasks do twice the work?
 
 Measured on a 1080p film, in turns:
-- one process on all cores: a whole task (index check, decode, model, compression, store) beside its decoder alone and
-  its model alone, each with the threads that the command line gives it;
+- one process on all cores: a whole task (index check, decode, model, compression, store) beside its decoder alone, its
+  model alone, each with the threads that the command line gives it, and these two at once with nothing else, which is
+  what the machine's memory allows;
 - a task pinned to one core, beside two tasks of the same plan cut in two, each pinned to a core of its own, all as
   `streamsal infer` in processes of their own, from the first heartbeat to the last. Beside them plain PyAV decoding in
   one and two pinned processes: what this machine gives anybody who uses a second core;
@@ -19,6 +20,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +32,8 @@ from clips import clip
 from measure import Report, Sample, arguments, interleaved, median, ratio, rounded, table
 
 from streamsal.batches import Job, assemble
-from streamsal.devices import inference, usable_cores
+from streamsal.cores import usable_cores
+from streamsal.devices import inference
 from streamsal.models import create_model
 from streamsal.models.spec import Batch, Video
 from streamsal.plan import Plan
@@ -134,6 +137,13 @@ class OneProcess:
                 self.job.model.step(_moved(batch, base, video.n_frames), state)
             self.job.model.end(state)
 
+    def both(self) -> None:
+        """Decoder and model at once and nothing else: what the memory they share leaves of either."""
+        decoder = threading.Thread(target=self.decoder)
+        decoder.start()
+        self.model()
+        decoder.join()
+
     def rates(self) -> dict[str, float | str]:
         """As the task itself saw them: frames per busy second of each stage, and which binds."""
         facts = json.loads((self.run / "logs" / "0000.json").read_text())
@@ -222,10 +232,19 @@ def main() -> None:
     frames = one.job.video.n_frames
 
     report = Report(benchmark="engine", options=options)
-    samples = interleaved({"task": one.task, "decoder alone": one.decoder, "model alone": one.model}, options.rounds)
+    samples = interleaved(
+        {
+            "task": one.task,
+            "decoder alone": one.decoder,
+            "model alone": one.model,
+            "decoder and model at once": one.both,
+        },
+        options.rounds,
+    )
     rates = one.rates()
     slower = max(("decoder alone", "model alone"), key=lambda name: median(samples[name]))
     overlap = ratio(samples["task"], samples[slower])
+    shared = ratio(samples["decoder and model at once"], samples[slower])
     samples |= interleaved(
         {
             "1 task on 1 core": lambda: tasks_pinned(whole, 1, cores),
@@ -262,6 +281,7 @@ def main() -> None:
     )
     total = sum(median(found) for found in before.values())
     print(f"in all {total:.2f} s, {100 * total / SHARD_SECONDS:.2f} % of a shard of {SHARD_SECONDS // 60} minutes")
+    print(f"decoder and model at once, and nothing else, take {shared:.2f} times as long as the slower one alone")
     print(f"plain decoding in two processes is {ceiling:.2f} times as fast as in one")
     report.finish(
         targets={
@@ -272,6 +292,7 @@ def main() -> None:
         frames=frames,
         seconds_per_frame=rounded(samples, per=frames),
         rates=rates,
+        both_at_once=round(shared, 4),
         plain_decoding_speed_up=round(ceiling, 4),
         before_first_frame_seconds=rounded(before),
         before_first_frame_share=round(total / SHARD_SECONDS, 6),
