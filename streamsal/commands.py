@@ -175,7 +175,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(path)
     holes = {name: maps.holes for name, maps in open_run(run).items() if len(maps.holes)}
     for name, frames in holes.items():
-        progress.say(f"{name}: {counted(len(frames), 'hole')}, without a picture: frame {_some(frames.tolist())}")
+        text = f"{name}: {counted(len(frames), 'hole')}, without a picture: frame {_some(frames.tolist())}"
+        print(f"streamsal: {text}", file=sys.stderr)
     return 1 if failed or holes else 0
 
 

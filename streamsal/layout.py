@@ -126,6 +126,20 @@ def stored_dtype(output: Output, store_dtype: str) -> np.dtype:
     return np.dtype("float32" if wide else store_dtype).newbyteorder("<")
 
 
+def create_chunked(group: H5, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """A dataset whose chunks, one frame each, are written as `compress` gives them; a row never written is NaN or 0."""
+    return group.create_dataset(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=(1, *shape[1:]),
+        shuffle=True,
+        compression="gzip",
+        compression_opts=1,
+        fillvalue=np.nan if dtype.kind == "f" else 0,
+    )
+
+
 def compress(stored: np.ndarray) -> tuple[bytes, int]:
     """One frame as HDF5's shuffle and gzip-1 filters would write it, and the CRC-32 of its bytes before that."""
     flat = np.ascontiguousarray(stored).reshape(-1)

@@ -18,7 +18,18 @@ import numpy as np
 from .blockfile import BlockFile
 from .errors import BadInput, IncompleteRun, MissingInput
 from .files import replacing
-from .layout import DONE, FORMAT, H5, HISTORY, NOT_COMPUTED, STATUS_MEANING, load_outputs, offset_name, read_row
+from .layout import (
+    DONE,
+    FORMAT,
+    H5,
+    HISTORY,
+    NOT_COMPUTED,
+    STATUS_MEANING,
+    create_chunked,
+    load_outputs,
+    offset_name,
+    read_row,
+)
 from .maps import Maps, Segment, damaged_frame
 from .models.spec import Output
 from .plan import Plan, array_spec, tasks_named
@@ -230,16 +241,7 @@ def _link(h5: H5, name: str, parts: list[StoredPart]) -> None:
 
 def _copy(h5: H5, file: BlockFile, name: str, parts: list[StoredPart]) -> None:
     shape, dtype = parts[0].datasets[name]
-    dataset = h5.create_dataset(
-        name,
-        shape=(sum(part.n_rows for part in parts), *shape),
-        dtype=dtype,
-        chunks=(1, *shape),
-        shuffle=True,
-        compression="gzip",
-        compression_opts=1,
-        fillvalue=np.nan if dtype.kind == "f" else 0,
-    )
+    dataset = create_chunked(h5, name, (sum(part.n_rows for part in parts), *shape), dtype)
     _describe(dataset, name, parts[0])
     for row, chunk in _chunks(name, parts):
         dataset.id.write_direct_chunk((row,) + (0,) * len(shape), chunk)

@@ -31,6 +31,7 @@ SUFFIXES = frozenset({
     ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv",
 })
 # fmt: on
+LARGE_BYTES = 64 << 20  # a file that takes seconds to index
 Position = int | str
 
 
@@ -165,6 +166,8 @@ def _index(
         else:
             if stream is None or stream == index.stream:
                 return index
+    if path.is_file() and path.stat().st_size > LARGE_BYTES:
+        say(f"{name}: reading {path.stat().st_size / 1e6:.0f} MB once, to number its frames")
     index = index_video(path, stream=stream)
     planned = {video.name: video.fingerprint for video in old.videos} if old else {}
     if old is None or planned.get(name) == index.fingerprint:

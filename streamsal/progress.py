@@ -99,7 +99,7 @@ class Progress:
     def update(self, done: int, meter: Meter | None = None) -> None:
         now = time.monotonic()
         if self._bar:
-            self._bar.update(done, _rates(meter) if meter else "")
+            self._bar.update(done, _short_rates(meter) if meter else "")
         elif now - self._shown >= LOG_EVERY_SECONDS:
             self._shown = now
             facts = self._facts(done, now)
@@ -124,11 +124,10 @@ class _Bar:
 
         self._progress = progress.Progress(
             progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
+            progress.BarColumn(12),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("ETA"),
-            progress.TimeRemainingColumn(),
-            progress.TextColumn("[dim]{task.fields[rates]}"),
+            progress.TimeRemainingColumn(compact=True),
+            progress.TextColumn("[dim]{task.fields[rates]}"),  # 80 columns have to hold it all
             console=Console(file=stream),
             refresh_per_second=4,
         )
@@ -140,6 +139,12 @@ class _Bar:
 
     def close(self) -> None:
         self._progress.stop()
+
+
+def _short_rates(meter: Meter) -> str:
+    """In rich's markup; the stage that binds stands out."""
+    marked = {stage: ("[bold not dim]", "[/]") if stage == meter.binds else ("", "") for stage in STAGES}
+    return "fps: " + " ".join(f"{a}{stage} {meter.fps(stage):.0f}{b}" for stage, (a, b) in marked.items())
 
 
 def _rates(meter: Meter) -> str:

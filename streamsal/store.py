@@ -36,6 +36,7 @@ from .layout import (
     STATUS_MEANING,
     PartInfo,
     compress,
+    create_chunked,
     damaged,
     describe,
     offset_name,
@@ -336,16 +337,7 @@ def _make_dataset(target: _Group, output: Output, shape: tuple[int, ...]) -> H5:
     info, group = target.info, target.group
     n_rows = len(info.frames)
     dtype = stored_dtype(output, info.store_dtype)
-    dataset = group.create_dataset(
-        output.name,
-        shape=(n_rows, *shape),
-        dtype=dtype,
-        chunks=(1, *shape),
-        shuffle=True,
-        compression="gzip",
-        compression_opts=1,
-        fillvalue=np.nan if dtype.kind == "f" else 0,
-    )
+    dataset = create_chunked(group, output.name, (n_rows, *shape), dtype)
     offsets = offset_name(info.outputs, output.name)
     dataset.attrs.update(describe(output, info.store_dtype, offsets))
     group.create_dataset(f"{output.name}_crc32", data=np.zeros(n_rows, np.uint32))
