@@ -114,8 +114,9 @@ def parser() -> argparse.ArgumentParser:
 
     render = command("render", "the maps on top of the film, with its sound", RENDER_EXAMPLE)
     _add_run(render)
-    render.add_argument("-o", "--output", metavar="FILE", help="film to write (default: RUN/NAME.STYLE.mp4)")
+    render.add_argument("-o", "--output", metavar="FILE", help="film to write (default: RUN/<video>.<style>.mp4)")
     render.add_argument("--video", metavar="NAME", help="which video of the run (default: all)")
+    _add_range(render)
     _add_style(render)
 
     export = command("export", "maps as npy, npz, png or csv", "streamsal export talk.streamsal --format npy")
@@ -173,11 +174,15 @@ def _how() -> argparse.ArgumentParser:
     return made
 
 
-def _add_positions(group: Any) -> None:
+def _add_range(group: Any) -> None:
     group.add_argument(
         "--start", default="0", metavar="POS", help="first frame (120), seconds (4.8s) or time (0:01:02.5)"
     )
     group.add_argument("--end", metavar="POS", help="frame or time behind the last one")
+
+
+def _add_positions(group: Any) -> None:
+    _add_range(group)
     group.add_argument("--every", type=_positive, default=1, metavar="N", help="only every Nth frame")
 
 

@@ -168,9 +168,13 @@ def run(arguments: argparse.Namespace) -> int:
     with stop_on_signals() as stop:
         infer_all(run, devices or [arguments.device], decode_workers=workers, progress=progress, stop=stop)
         merged = merge_run(run)
-        films = [] if arguments.no_render else [v.name for v in plan.videos]
-        for name in films:
-            print(render_film(run, film_path(run, name, arguments), video=name, **_style(arguments, progress, stop)))
+        names = [] if arguments.no_render else [video.name for video in plan.videos]
+        for name in names:
+            print(
+                render_film(
+                    run, film_path(run, name, names, arguments.style), video=name, **_style(arguments, progress, stop)
+                )
+            )
     for path in merged:
         print(path)
     holes = {name: maps.holes for name, maps in open_run(run).items() if len(maps.holes)}
@@ -228,14 +232,16 @@ def render(arguments: argparse.Namespace) -> int:
     from .signals import stop_on_signals
 
     run = _existing_run(arguments.run)
-    names = [arguments.video] if arguments.video else list(open_run(run).videos)
-    if arguments.output and len(names) > 1:
+    names = list(open_run(run).videos)
+    wanted = [arguments.video] if arguments.video else names
+    if arguments.output and len(wanted) > 1:
         raise UsageError(f"{run} holds {len(names)} videos: choose one with --video, or leave -o out")
     progress = _progress(arguments)
     with stop_on_signals() as stop:
-        for name in names:
-            output = Path(arguments.output) if arguments.output else film_path(run, name, arguments)
-            print(render_film(run, output, video=name, **_style(arguments, progress, stop)))
+        for name in wanted:
+            output = Path(arguments.output) if arguments.output else film_path(run, name, names, arguments.style)
+            style = _style(arguments, progress, stop)
+            print(render_film(run, output, video=name, start=arguments.start, stop=arguments.end, **style))
     return 0
 
 
@@ -257,8 +263,13 @@ def export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def film_path(run: Path, name: str, arguments: argparse.Namespace) -> Path:
-    return run / f"{Path(name).stem}.{arguments.style}.mp4"
+def film_path(run: Path, name: str, names: Sequence[str], style: str) -> Path:
+    """RUN/talk.overlay.mp4 for talk.mp4; Matroska stays Matroska, because MP4 could not hold all that is in it."""
+    stem = Path(name).stem
+    if [Path(other).stem for other in names].count(stem) > 1:  # talk.mp4 beside talk.mkv
+        stem = name
+    suffix = ".mkv" if Path(name).suffix.lower() in (".mkv", ".webm") else ".mp4"
+    return run / f"{stem}.{style}{suffix}"
 
 
 def _style(arguments: argparse.Namespace, progress: Progress, stop: Callable[[], str]) -> dict[str, Any]:

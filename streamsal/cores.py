@@ -8,7 +8,9 @@ import os
 def usable_cores() -> int:
     """Processors this process may use: what Slurm gave the task, else the affinity mask; never the whole node's."""
     given = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
+    if given.isdigit() and int(given):
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
 
 
 def decoders_for(cores: int) -> int:

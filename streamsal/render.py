@@ -39,7 +39,7 @@ from .maps import Maps
 from .merge import Run, open_run
 from .mux import Encoder, SegmentWriter, Timeline, container_format, join
 from .overlay import STYLES, Painter, Style, reduced
-from .prepare import checked_index, index_path
+from .prepare import Position, checked_index, frame_at, index_path
 from .progress import Progress
 from .signals import Stop, stopped
 from .store import DONE
@@ -92,13 +92,13 @@ def render(
     crf: int | None = None,
     preset: str | None = None,
     jobs: int = 1,
-    start: int = 0,
-    stop: int | None = None,
+    start: Position = 0,
+    stop: Position | None = None,
     opacity: float = 0.7,
     should_stop: Stop = lambda: "",
     progress: Progress | None = None,
 ) -> Path:
-    """Write the film of frames start ... stop - 1 (None: to the end) and return its path.
+    """Write the film from `start` up to `stop` (frames, seconds or times; None: to the end) and return its path.
 
     `scale`: colors mean the same throughout the video, or each frame has its own maximum. `between`: what is shown at
     frames between computed ones. `jobs`: processes that encode one segment each. A stop request leaves nothing behind.
@@ -113,9 +113,9 @@ def render(
         source = Path(index.path)
         if output.exists() and output.samefile(source):
             raise UsageError(f"{output} is the video itself: name another output")
-        frames = range(*slice(start, stop).indices(index.n_frames))
+        frames = range(frame_at(index, start, name), index.n_frames if stop is None else frame_at(index, stop, name))
         if not frames:
-            raise UsageError(f"no frames from {start} to {stop}: {name} has {index.n_frames}")
+            raise UsageError(f"no frames from {start} to {stop or 'the end'}: {name} has {index.n_frames}")
         check_stop = _stopper(should_stop, output)
         maximum = film_maximum(Densities(maps, index, between), check_stop) if scale == "video" else FLAT
     canvas, encoder = choose_encoder(

@@ -10,6 +10,7 @@ import pytest
 from program import TELLTALE, run
 
 from streamsal.cli import main
+from streamsal.commands import film_path
 from streamsal.plan import Plan
 
 
@@ -103,3 +104,9 @@ def test_tasks_in_turn_or_those_that_are_named(
     assert tasks("--task-id", "1", "--task-base", "1") == "0"
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
     assert tasks() == "1"
+
+
+def test_films_of_videos_that_differ_in_their_suffix_keep_apart() -> None:
+    names = ["talk.mp4", "talk.mkv", "walk.webm", "a__talk.mov"]
+    films = [film_path(Path("r"), name, names, "side").name for name in names]
+    assert films == ["talk.mp4.side.mp4", "talk.mkv.side.mkv", "walk.side.mkv", "a__talk.side.mp4"]
