@@ -76,6 +76,8 @@ def assemble(job: Job, start: int, stop: int, holes: set[int], meter: Meter) -> 
                 with torch.cuda.stream(side):
                     on_device = buffer.to(job.device, non_blocking=True)
                     copied[turn % len(staging)].record(side)
+                # The model reads it on the default stream: until it has, the side stream must not reuse the memory.
+                on_device.record_stream(torch.cuda.default_stream(job.device))
                 side.synchronize()  # in this thread, so that the model's never waits
             else:
                 on_device = buffer.to(job.device)
