@@ -76,6 +76,9 @@ def _compute(plan: Plan, log: Log, device: str, decode_workers: int | None, prog
     rows, meter = plan.rows(log.task), Meter()
     with ShardWriter(path, [info for info, _ in jobs]) as shard:
         done = sum(shard.committed(info) for info, _ in jobs)
+        if shard.complete and done == rows:  # by another copy, while this one was getting ready
+            progress.say(f"task {log.task}: already done")
+            return
         log.start(rows=rows, done=done, holes=sum(shard.holes(info) for info, _ in jobs), device=jobs[0][0].device)
         with progress.track(f"task {log.task}", rows, done):
             for info, job in jobs:
