@@ -12,6 +12,16 @@ import pytest
 from corpus import CASES
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("needs_cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            if os.environ.get("STREAMSAL_REQUIRE_CUDA") == "1":
+                pytest.fail("STREAMSAL_REQUIRE_CUDA=1, and there is no CUDA device")
+            pytest.skip("needs a CUDA device (STREAMSAL_REQUIRE_CUDA=1 turns this into a failure)")
+
+
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """The videos of corpus.py by name of their case, each written when it is first asked for."""

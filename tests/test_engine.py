@@ -224,3 +224,15 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
         assert heartbeat["done"] == n_frames
         peaks.append(heartbeat["memory_mb"])
     assert peaks[1] < 1.05 * peaks[0]
+
+
+@pytest.mark.needs_cuda
+def test_cuda_sees_the_same_frames_and_gives_the_same_maps(film: Path, tmp_path: Path) -> None:
+    chunks = list(stream(film, model=TELLTALE, device="cuda", batch_size=8))  # more batches than staging buffers
+    rows = np.concatenate([chunk.values["seen"].cpu().numpy() for chunk in chunks])
+    assert rows.tolist() == [expected(frame, N_FRAMES) for frame in range(N_FRAMES)]
+    maps = {
+        device: torch.cat([chunk.log_density.cpu() for chunk in stream(film, device=device, batch_size=8)])
+        for device in ("cpu", "cuda")
+    }
+    torch.testing.assert_close(maps["cuda"], maps["cpu"], atol=2e-3, rtol=0)

@@ -188,7 +188,6 @@ def test_autocast_of_the_caller_changes_nothing() -> None:
 
 
 @pytest.mark.needs_cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @BOTH_FIXTURES
 def test_cuda_matches_the_fixture(name: str) -> None:
     with np.load(FIXTURES / f"{name}.npz") as wanted:
