@@ -29,10 +29,11 @@ class Packets:
     flags: np.ndarray
 
     @classmethod
-    def of_rows(cls, rows: Sequence[tuple[int, ...]]) -> Packets:
+    def of_rows(cls, rows: Sequence[Sequence[int]] | np.ndarray) -> Packets:
+        """From (n, 7) integers: pts, dts, duration, pos, size, crc32, flags."""
         types = (np.int64, np.int64, np.int64, np.int64, np.int32, np.uint32, np.uint8)
-        columns = zip(*rows, strict=True) if rows else [()] * len(types)
-        return cls(**{n: np.array(c, t) for n, c, t in zip(cls.__slots__, columns, types, strict=True)})
+        columns = np.asarray(rows, np.int64).reshape(-1, len(types)).T
+        return cls(**{n: column.astype(t) for n, column, t in zip(cls.__slots__, columns, types, strict=True)})
 
     @property
     def shown(self) -> np.ndarray:

@@ -6,10 +6,12 @@ display order.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
@@ -43,7 +45,7 @@ def scan_packets(
     decoder = stream.codec_context
     prover = _Prover(decoder, spacing, intra_only=is_intra_only(decoder.codec))
     vp8 = decoder.codec.canonical_name == "vp8"
-    rows: list[tuple[int, ...]] = []
+    rows = array("q")  # seven numbers a packet, flat: cheaper than a list of tuples
     done, total = 0, container.size
     for number, packet in enumerate(packets_of(container, stream)):
         key, hidden = packet.is_keyframe, packet.is_discard or (vp8 and _is_invisible_vp8(packet))
@@ -51,7 +53,7 @@ def scan_packets(
         pts = NO_TIME if packet.pts is None else packet.pts
         dts = NO_TIME if packet.dts is None else packet.dts
         pos = -1 if packet.pos is None else packet.pos
-        rows.append((pts, dts, packet.duration or 0, pos, packet.size, checksum(packet), flags))
+        rows.extend((pts, dts, packet.duration or 0, pos, packet.size, checksum(packet), flags))
         if key or prover.busy or number == 0:
             prover.feed(packet, number, key=key, shown=not hidden)
         if on_progress is not None and number % 512 == 0:
@@ -61,7 +63,7 @@ def scan_packets(
     if on_progress is not None:
         on_progress(total, total)
     return Scan(
-        packets=Packets.of_rows(rows),
+        packets=Packets.of_rows(np.frombuffer(rows, np.int64)),
         entries=prover.entries,
         first_picture=prover.first_picture,
         probe=Probe(first_packet=prover.first_packet, n_packets=prover.n_probed, n_pictures=prover.n_pictures),
