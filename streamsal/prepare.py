@@ -31,6 +31,7 @@ SUFFIXES = frozenset({
     ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv",
 })
 # fmt: on
+HDR = {16: "PQ", 18: "HLG"}  # transfer functions of ITU-T H.273
 LARGE_BYTES = 64 << 20  # a file that takes seconds to index
 Position = int | str
 
@@ -169,6 +170,8 @@ def _index(
     if path.is_file() and path.stat().st_size > LARGE_BYTES:
         say(f"{name}: reading {path.stat().st_size / 1e6:.0f} MB once, to number its frames")
     index = index_video(path, stream=stream)
+    if index.color_transfer in HDR:
+        say(f"{name}: high dynamic range ({HDR[index.color_transfer]}) is not tone mapped: models see flat colors")
     planned = {video.name: video.fingerprint for video in old.videos} if old else {}
     if old is None or planned.get(name) == index.fingerprint:
         make_folder(sidecar.parent)

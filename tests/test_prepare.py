@@ -228,3 +228,10 @@ def test_processes_that_start_at_once_plan_once(film: Path, tmp_path: Path) -> N
     assert len({out for out, _ in said}) == 1
     assert sum("50 frames" in err for _, err in said) == 1  # one has indexed the video
     assert sorted(os.listdir(tmp_path / "r")) == [".plan.lock", "index", "plan.json"]
+
+
+def test_high_dynamic_range_is_said(corpus, tmp_path: Path) -> None:
+    said: list[str] = []
+    for name in ("hevc_2020_10bit", "h264_709"):
+        make_plan([corpus.path(name)], tmp_path / name, Request(model="uniform"), say=said.append)
+    assert [line for line in said if "not tone mapped" in line and "PQ" in line] == [said[0]]
