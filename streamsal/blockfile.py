@@ -15,9 +15,8 @@ import os
 from pathlib import Path
 
 from .errors import Held, WriteError
-from .files import write_error
+from .files import NO_LOCKS, write_error
 
-NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, 524)  # 524: the kernel's ENOTSUPP, seen on Lustre
 SPARE_BYTES = 1 << 16  # left free for the logs that will tell of the full disk
 
 

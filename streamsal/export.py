@@ -12,15 +12,14 @@ import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from .errors import UsageError
-from .files import REASONS, make_folder, replacing, write_bytes, write_error
+from .files import make_folder, replacing, write_bytes, writing
 from .layout import DONE
 from .maps import Maps
 from .merge import Run, open_run
@@ -91,17 +90,6 @@ def _frame(run: Run, name: str, position: int | str) -> int:
 
     folder = run.path.parent if run.path.is_file() else run.path
     return frame_at(VideoIndex.load(index_path(folder, name)), position, name)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns what the disk refuses into a WriteError that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in REASONS:
-            raise write_error(path, error) from error
-        raise
 
 
 def read_map(maps: Maps, frame: int, native: bool) -> np.ndarray:

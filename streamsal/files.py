@@ -21,17 +21,25 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        yield part
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        sync_folder(path.parent)
+        with writing(path):
+            yield part
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+            sync_folder(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turns what the disk refuses into a WriteError that names `path`."""
+    try:
+        yield
     except OSError as error:
         if error.errno in REASONS:
             raise write_error(path, error) from error
         raise
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -49,6 +57,7 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, 524)  # 524: the kernel's ENOTSUPP, seen on Lustre
 REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota is used up",
@@ -97,7 +106,7 @@ def lock(path: str | Path, *, wait: bool) -> Iterator[bool]:
             yield False
             return
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, 524):  # 524: the kernel's ENOTSUPP
+            if error.errno not in NO_LOCKS:
                 raise
         yield True
     finally:

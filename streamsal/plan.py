@@ -217,10 +217,6 @@ class Plan:
         del content["version"], content["model"]["weights"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    @property
-    def n_selected(self) -> int:
-        return sum(len(video.selection.frames) for video in self.videos)
-
     def rows(self, shard: int) -> int:
         """Number of results that a shard owns."""
         return sum(len(self.owned(part)) for part in self.shards[shard])
