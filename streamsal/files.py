@@ -32,12 +32,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[None]:
-    """Turns what the disk refuses into a WriteError that names `path`."""
+def writing(path: str | Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
+    """Turns what the disk refuses into a WriteError that names `path`. `errors` carry an errno as OSError does."""
     try:
         yield
-    except OSError as error:
-        if error.errno in REASONS:
+    except errors as error:
+        if getattr(error, "errno", None) in REASONS:
             raise write_error(path, error) from error
         raise
 
@@ -72,8 +72,8 @@ REASONS = {
 }
 
 
-def write_error(path: str | Path, error: OSError) -> WriteError:
-    reason = REASONS.get(error.errno or 0) or error.strerror or str(error)
+def write_error(path: str | Path, error: Exception) -> WriteError:
+    reason = REASONS.get(getattr(error, "errno", None) or 0) or getattr(error, "strerror", None) or str(error)
     return WriteError(f"cannot write {path}: {reason}; mend that and run the same command again, it resumes")
 
 

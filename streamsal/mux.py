@@ -27,8 +27,9 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from .errors import StreamsalError, UsageError
-from .files import REASONS, replacing, write_error
+from .files import replacing, writing
 
+DISK_ERRORS = (OSError, FFmpegError)  # PyAV raises either
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _STALE_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder"}
 _AS_STORED = {"ignore_editlist": "1"}  # the order of a segment's packets counts, not its times
@@ -57,7 +58,7 @@ class SegmentWriter:
 
     def __init__(self, path: Path, encoder: Encoder) -> None:
         self._path, self._encoder = path, encoder
-        with _writing(path):
+        with writing(path, DISK_ERRORS):
             timescale = {"video_track_timescale": str(encoder.time_base.denominator)}
             self._container = av.open(str(path), "w", format="mp4", options=timescale)
             self._stream = _video_stream(self._container, encoder)
@@ -66,11 +67,11 @@ class SegmentWriter:
         picture.pts, picture.time_base = pts, self._encoder.time_base
         for tag, value in self._encoder.color_tags.items():
             setattr(picture, tag, value)
-        with _writing(self._path):
+        with writing(self._path, DISK_ERRORS):
             self._container.mux(self._stream.encode(picture))
 
     def close(self) -> None:
-        with _writing(self._path):
+        with writing(self._path, DISK_ERRORS):
             self._container.mux(self._stream.encode(None))
             self._container.close()
 
@@ -379,7 +380,7 @@ def _seconds(packet: av.Packet) -> float:
 
 @contextlib.contextmanager
 def _output(path: Path, form: str, options: dict[str, str]) -> Iterator[OutputContainer]:
-    with _writing(path):
+    with writing(path, DISK_ERRORS):
         film = av.open(str(path), "w", format=form, options=options)
         try:
             yield film
@@ -388,13 +389,3 @@ def _output(path: Path, form: str, options: dict[str, str]) -> Iterator[OutputCo
                 film.close()
             raise
         film.close()
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, FFmpegError) as error:
-        if error.errno in REASONS:
-            raise write_error(path, error) from error  # pyright: ignore[reportArgumentType]
-        raise
