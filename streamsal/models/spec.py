@@ -23,7 +23,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-OutputKind = Literal["log_density", "saliency_map", "features", "logits"]
+OutputKind = Literal["log_density", "priority", "saliency_map", "features", "logits"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,20 +58,37 @@ class Readback:
     `bilinear`: half-pixel centres (align_corners False). `gaussian_prior` = (sigma_y, sigma_x, weight), in units of
     frame height and width, is taken off the stored log density before the interpolation and put back after it at
     full size, because the model defines it there.
+    `nearest`: the model computes one value for `block` x `block` pixels. A grid of (H // block, W // block) is enlarged
+    by repetition, exactly as the model itself would; another one comes from frames that were made smaller for the
+    model, and is enlarged as `bilinear`.
+    `matrices`: the stored map is a priority map R, and rows @ R @ columns.T + prior is the log density at the size that
+    the model saw, up to a constant; `rows`, `columns` and `prior` are constants of the file.
     """
 
-    interpolation: Literal["bilinear"] = "bilinear"
+    interpolation: Literal["bilinear", "nearest", "matrices"] = "bilinear"
     gaussian_prior: tuple[float, float, float] | None = None
+    block: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One thing computed for every owned frame, stored as a dataset called `name`; see the file format in docs/."""
+    """One thing computed for every owned frame, stored as a dataset called `name`; see the file format in docs/.
+
+    `priority` is the kind of a map that `readback` makes a log density of. `exact`: stored as float32, whatever
+    precision the run stores its densities in. `scalar`: one number per frame, shape (n,).
+    """
 
     name: str
     kind: OutputKind
     units: str
     readback: Readback | None = None
+    exact: bool = False
+    scalar: bool = False
+
+    @property
+    def is_density(self) -> bool:
+        """Whether a log density of every displayed pixel can be had from it."""
+        return self.kind in ("log_density", "priority") and self.readback is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +102,14 @@ class ModelSpec:
     pixel_step     2: only every second row and column is read, so only those are converted and uploaded
     audio          sound per frame, or None
     px_per_degree  visual scale it was trained at, or None where it has none
+    long_side      longer side in pixels of the pictures it was trained on, or None; larger frames are computed as they
+                   are, and planning recommends --long-side
+    min_side       the least height and width in pixels that it can compute; planning refuses smaller frames
+    bytes_per_px   device memory it needs per pixel of a frame, so that planning can choose a batch size
+    constants      names of the arrays that reading the outputs back needs beside them, the same for all frames of a
+                   video; `Model.constants` gives them and they are stored once
+    derived        outputs that `merge` computes of the stored ones in a second pass over the whole video, in order and
+                   without pixels; the model then has `derive`
     autocast       True: the engine runs `step` under autocast in the run's dtype (the model itself keeps what must
                    stay float32 out of it); False: float32 always
     """
@@ -99,18 +124,27 @@ class ModelSpec:
     pixel_step: Literal[1, 2] = 1
     audio: AudioWindow | None = None
     px_per_degree: float | None = None
+    long_side: int | None = None
+    min_side: int = 1
+    bytes_per_px: float = 0.0
+    constants: tuple[str, ...] = ()
+    derived: tuple[Output, ...] = ()
     autocast: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Video:
-    """What a model may know of the video when it begins: size as the model sees it, in displayed orientation."""
+    """What a model may know of the video when it begins: size as the model sees it, in displayed orientation.
+
+    `center_bias`: a log density (h, w) of any size in nats that takes the place of the model's own center bias.
+    """
 
     name: str
     n_frames: int
     frame_rate: float  # frames per second: (n - 1) / (last pts - first pts), 25 for a single frame
     height: int
     width: int
+    center_bias: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +178,9 @@ class Model(Protocol):
 
     `begin` makes the state of one shard of one video. `step` may change that state, but only after everything that can
     fail has succeeded: the engine repeats a step in halves when the device is out of memory. `end` returns what was
-    still waiting for look-ahead when the frames ended.
+    still waiting for look-ahead when the frames ended. A model whose spec names constants also has
+    `constants(state) -> {name: float32 array}`, and one whose spec names derived outputs has
+    `derive(video, fixations) -> Derivation`.
     """
 
     spec: ModelSpec
@@ -154,3 +190,16 @@ class Model(Protocol):
     def step(self, batch: Batch, state: Any) -> Result: ...
 
     def end(self, state: Any) -> Result | None: ...
+
+
+class Derivation(Protocol):
+    """The second pass over one video: stored values of consecutive frames in, the derived outputs of them out.
+
+    `values` {output: (n, ...) float32} and `pts_seconds` float64 (n,) of frames that all have a picture; all frames of
+    the video pass through in order, a few at a time. `table` is what there is to say at the end, one row per item
+    ({column with its unit: value}), for `streamsal export`.
+    """
+
+    def step(self, values: Mapping[str, Tensor], pts_seconds: np.ndarray) -> Mapping[str, Tensor]: ...
+
+    def table(self) -> list[dict[str, float]]: ...
