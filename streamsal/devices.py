@@ -33,10 +33,15 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto`: float16 on CUDA, float32 elsewhere. Only models that allow autocast are touched by it."""
+    """`auto`: float16 on CUDA, float32 elsewhere. Only models that allow autocast are touched by it.
+
+    `tf32` is float32 whose convolutions on a CUDA device keep 10 bits of each factor. PyTorch does that unasked (2.11);
+    here float32 means float32 unless tf32 is what was asked for.
+    """
     if name == "auto":
         name = "fp16" if device.type == "cuda" else "fp32"
-    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[name]
+    torch.backends.cudnn.allow_tf32 = name == "tf32"
+    return {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[name]
 
 
 def share_cores(decode_workers: int | None) -> int:
