@@ -20,7 +20,7 @@ from torch import Tensor
 from .color import RgbConverter
 from .decode import VideoReader
 from .index import VideoIndex
-from .models.spec import Batch, Model
+from .models.spec import Batch, Model, Video
 from .plan import PlannedVideo, Slots
 
 if TYPE_CHECKING:
@@ -47,6 +47,17 @@ class Job:
     dtype: torch.dtype
     decode_workers: int = 1
     on_event: Callable[..., None] = lambda event, **facts: None
+
+
+def model_video(video: PlannedVideo) -> Video:
+    """What a model may know of a planned video."""
+    return Video(
+        name=video.name,
+        n_frames=video.n_frames,
+        frame_rate=video.frame_rate,
+        height=video.model_height,
+        width=video.model_width,
+    )
 
 
 def assemble(job: Job, start: int, stop: int, holes: set[int], meter: Meter) -> Generator[Batch]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from .errors import Held, WriteError
 from .files import NO_LOCKS, write_error
 
+COMMIT_BYTES = 64 << 20  # what an owner who writes much should let wait in memory
 SPARE_BYTES = 1 << 16  # left free for the logs that will tell of the full disk
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from . import density
-from .batches import AHEAD, Job, assemble, prefetch
+from .batches import AHEAD, Job, assemble, model_video, prefetch
 from .devices import inference, resolve_device, resolve_dtype
 from .errors import DeviceError, UsageError
 from .index import VideoIndex, index_video
@@ -26,8 +26,9 @@ from .models import create_model, naming_the_file
 from .models.spec import Batch, Model, Output, Result, Video
 from .prepare import auto_batch_size, plan_video
 from .progress import Meter
+from .second_pass import Deriver
 
-Dtype = Literal["auto", "fp32", "fp16", "bf16"]
+Dtype = Literal["auto", "fp32", "tf32", "fp16", "bf16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,8 @@ class Chunk:
     """What one step yields: frame numbers, times, and each output at the resolution the model computes.
 
     `frame` int64 (n,); `pts_seconds` float64 (n,); `hole` bool (n,), True where the video has no picture and the values
-    are NaN; `values` {output: (n, ...) float32 on the device}; `size` (height, width) of the displayed frame in pixels.
+    are NaN; `values` {output: (n, ...) float32 on the device}; `size` (height, width) of the displayed frame in pixels;
+    `constants` {name: array on the device} are the same in every chunk of a video.
     """
 
     frame: np.ndarray
@@ -44,6 +46,7 @@ class Chunk:
     values: Mapping[str, Tensor]
     outputs: tuple[Output, ...]
     size: tuple[int, int]
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def log_density(self) -> Tensor:
@@ -52,9 +55,9 @@ class Chunk:
         Raises UsageError for a model whose first output is no density.
         """
         output = self.outputs[0]
-        if output.kind != "log_density" or output.readback is None:
+        if not output.is_density or output.readback is None:
             raise UsageError(f"{output.name} is a {output.kind}, not a log density: read chunk.values[{output.name!r}]")
-        return density.full_size(self.values[output.name], *self.size, output.readback)
+        return density.full_size(self.values[output.name], *self.size, output.readback, self.constants)
 
 
 def stream(
@@ -99,7 +102,8 @@ def stream(
         device=where,
         dtype=resolve_dtype(dtype, where),
     )
-    return compute(job, video.start, video.stop)
+    chunks = compute(job, video.start, video.stop)
+    return _with_derived(chunks, job) if network.spec.derived else chunks
 
 
 def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> Generator[Chunk]:
@@ -116,29 +120,20 @@ def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> G
             return
         frame = result.frame[keep]
         hole = np.array([int(f) in holes for f in frame])
-        values = {name: _rows(result.values[name], keep) for name in result.values}
-        if hole.any():
-            for value in values.values():
-                value[torch.from_numpy(hole)] = float("nan")
         yield Chunk(
             frame=frame,
             pts_seconds=index.pts_seconds[frame],
             hole=hole,
-            values=values,
+            values={name: _rows(value, keep, hole) for name, value in result.values.items()},
             outputs=spec.outputs,
             size=(video.height, video.width),
+            constants=constants,
         )
 
     with closing(prefetch(assemble(job, start, stop, holes, meter), AHEAD)) as batches:
-        facts = Video(
-            name=video.name,
-            n_frames=video.n_frames,
-            frame_rate=video.frame_rate,
-            height=video.model_height,
-            width=video.model_width,
-        )
         with _naming_the_file(job, "before the first frame"):
-            state = job.model.begin(facts)
+            state = job.model.begin(model_video(video))
+            constants = _constants(job.model, state, job.device)
         size = job.batch_size
         for batch in batches:
             with meter.busy("model", frames=batch.present.stop - batch.present.start):
@@ -152,6 +147,16 @@ def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> G
         yield from last
 
 
+def _with_derived(chunks: Generator[Chunk], job: Job) -> Generator[Chunk]:
+    """The chunks with what the model derives of their values in front."""
+    deriver = Deriver(job.model, model_video(job.video), model_name=job.model_name)
+    spec = job.model.spec
+    with closing(chunks):
+        for chunk in chunks:
+            derived = deriver.step(chunk.values, chunk.pts_seconds, chunk.hole)
+            yield replace(chunk, values={**derived, **chunk.values}, outputs=(*spec.derived, *spec.outputs))
+
+
 def predict(
     frames: np.ndarray,
     *,
@@ -161,29 +166,39 @@ def predict(
     dtype: Dtype = "auto",
     batch_size: int = 8,
     native: bool = False,
+    center_bias: np.ndarray | None = None,
+    fixations: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
     """Maps of a clip in memory: (T, H, W, 3) uint8 RGB -> (T, H, W) float32 log density, or at stored size if `native`.
 
-    The model and the numbers are those of `stream`; only the decoder is missing.
+    The model and the numbers are those of `stream`; only the decoder is missing. `center_bias`: a log density (h, w) of
+    any size in place of the model's own. `fixations`, for models that depend on them: (x, y) in pixels from the frame's
+    corner, each (4,), or (T, 4) for each frame its own; the most recent one first, NaN for none.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise ValueError(f"frames must be (T, H, W, 3) uint8 RGB, got {frames.shape} {frames.dtype}")
     n, height, width = frames.shape[:3]
-    where = resolve_device(device)
-    window = model.spec.window(fps)
-    state = model.begin(Video(name="clip", n_frames=n, frame_rate=fps, height=height, width=width))
-    output = model.spec.outputs[0]
+    where, spec = resolve_device(device), model.spec
+    video = Video(name="clip", n_frames=n, frame_rate=fps, height=height, width=width, center_bias=center_bias)
+    deriver = _clip_deriver(model, video, fixations)
+    output = (*spec.derived, *spec.outputs)[0]
+    state = model.begin(video)
+    constants = _constants(model, state, where)
     found: dict[int, np.ndarray] = {}
 
     def keep(result: Result | None) -> None:
-        if result:
-            values = result.values[output.name]
-            if not native and output.readback:
-                values = density.full_size(values, height, width, output.readback)
-            found.update(zip(result.frame.tolist(), values.float().cpu().numpy(), strict=True))
+        if not result:
+            return
+        values = result.values
+        if deriver:
+            values = deriver.step(values, result.frame / fps, np.zeros(len(result.frame), np.bool_))
+        maps = values[output.name]
+        if not native and output.readback:
+            maps = density.full_size(maps, height, width, output.readback, constants)
+        found.update(zip(result.frame.tolist(), maps.float().cpu().numpy(), strict=True))
 
-    step = model.spec.pixel_step
-    with inference(where, resolve_dtype(dtype, where), autocast=model.spec.autocast):
+    step = spec.pixel_step
+    with inference(where, resolve_dtype(dtype, where), autocast=spec.autocast):
         for base in range(0, n, batch_size):
             numbers = np.minimum(np.arange(base, base + batch_size), n - 1)
             batch = Batch(
@@ -196,8 +211,35 @@ def predict(
         keep(model.end(state))
     missing = n - len(found)
     if missing:
-        raise RuntimeError(f"the model gave no result for {missing} of {n} frames (window {window})")
+        raise RuntimeError(f"the model gave no result for {missing} of {n} frames (window {spec.window(fps)})")
     return np.stack([found[frame] for frame in range(n)])
+
+
+def _clip_deriver(model: Model, video: Video, fixations: tuple[np.ndarray, np.ndarray] | None) -> Deriver | None:
+    """Raises ValueError where fixations are given to a model that takes none, or in another shape."""
+    if not model.spec.derived:
+        if fixations is not None:
+            raise ValueError(f"{model.spec.name} does not depend on fixations: leave them out")
+        return None
+    if fixations is None:
+        return Deriver(model, video)
+    from .fixations import History
+
+    x_px, y_px = (np.asarray(coordinate, np.float64) for coordinate in fixations)
+    if x_px.shape != y_px.shape or x_px.shape not in ((4,), (video.n_frames, 4)):
+        raise ValueError(f"fixations must be (x, y), each (4,) or ({video.n_frames}, 4), got {x_px.shape} {y_px.shape}")
+    return Deriver(model, video, History(x_px=x_px, y_px=y_px))
+
+
+def _constants(model: Model, state: Any, device: torch.device) -> dict[str, Tensor]:
+    """What the model gives once per video, on the device."""
+    names = model.spec.constants
+    if not names:
+        return {}
+    given: Mapping[str, np.ndarray] = model.constants(state)  # type: ignore[attr-defined]
+    if set(given) != set(names):
+        raise ValueError(f"constants() gave {sorted(given)}, the spec of {model.spec.name} names {sorted(names)}")
+    return {name: torch.from_numpy(np.ascontiguousarray(given[name], np.float32)).to(device) for name in names}
 
 
 def _step(job: Job, batch: Batch, state: Any, size: int) -> tuple[list[Result], int]:
@@ -248,5 +290,10 @@ def _piece(batch: Batch, low: int, size: int) -> Batch | None:
     )
 
 
-def _rows(value: Tensor, keep: list[int]) -> Tensor:
-    return value[keep].float()  # a copy: holes are written into it
+def _rows(value: Tensor, keep: list[int], hole: np.ndarray) -> Tensor:
+    """Rows of a result, float32. Where they lie together they are not copied, but for holes to be written into them."""
+    together = keep[-1] - keep[0] == len(keep) - 1
+    rows = value[keep[0] : keep[-1] + 1].float() if together else value[keep].float()
+    if hole.any():
+        rows = torch.where(torch.from_numpy(hole).to(rows.device)[(...,) + (None,) * (rows.ndim - 1)], torch.nan, rows)
+    return rows

@@ -1,58 +1,79 @@
 """Shards become one file per video, or one object to read from.
 
 In flow a plan and its shards; out comes RUN/NAME.h5 per video: small datasets copied, large ones a virtual dataset over
-the shards, nothing recomputed or recompressed. First every shard is checked to be whole; a run with gaps is refused,
-saying which tasks are missing, and what was merged before stays as it is. Knows no models and no pixels.
+the shards, nothing recomputed or recompressed; what the model derives of them in a second pass is written beside them.
+First every shard is checked to be whole; a run with gaps is refused, saying which tasks are missing, and what was
+merged before stays as it is. Knows no pixels, and a model only where the shards say that it derives something.
 """
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
-from .blockfile import BlockFile
-from .errors import BadInput, IncompleteRun, MissingInput
+from .blockfile import COMMIT_BYTES, BlockFile
+from .errors import BadInput, IncompleteRun, MissingInput, UsageError
 from .files import replacing
 from .layout import (
+    CONSTANTS,
     DONE,
     FORMAT,
     H5,
     HISTORY,
     NOT_COMPUTED,
     STATUS_MEANING,
+    alike,
     create_chunked,
+    dump_outputs,
     load_outputs,
     offset_name,
+    read_constant,
     read_row,
+    write_constant,
 )
-from .maps import Maps, Segment, damaged_frame
+from .maps import Maps, Segment, damaged_constant, damaged_frame
 from .models.spec import Output
 from .plan import Plan, array_spec, tasks_named
+from .progress import Progress
+from .signals import Stop
 from .store import shard_path
 
+if TYPE_CHECKING:
+    from .fixations import Source
+    from .second_pass import SecondPass
+
 MERGED_FORMAT = "streamsal video 1"
-COMMIT_BYTES = 64 << 20  # of copied chunks held in memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPart:
     """One video's group of one whole shard: its small arrays, and what its large datasets are like.
 
-    `datasets` {output: (shape of one frame, dtype)}. `history`: the attributes that may differ between shards.
+    `datasets` {output: (shape of one frame, dtype)}. `constants` {name: checksum}. `history`: the attributes that may
+    differ between shards.
     """
 
     video: str
     shard: int
     path: Path
     outputs: tuple[Output, ...]
+    derived: tuple[Output, ...]
     history: Mapping[str, str]
     arrays: Mapping[str, np.ndarray]
     datasets: Mapping[str, tuple[tuple[int, ...], np.dtype]]
+    constants: Mapping[str, int]
+
+    @property
+    def segment(self) -> Segment:
+        return Segment(first_row=0, path=self.path, group=self.video, shard=self.shard)
 
     @property
     def n_rows(self) -> int:
@@ -63,11 +84,22 @@ class Unfinished(Exception):
     """Why a shard cannot be used, in a few words."""
 
 
-def merge(run_dir: str | Path, *, materialise: bool = False, verify: bool = False) -> list[Path]:
+def merge(
+    run_dir: str | Path,
+    *,
+    materialise: bool = False,
+    verify: bool = False,
+    fixations: Source | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    stop: Stop = lambda: "",
+) -> list[Path]:
     """Write RUN/NAME.h5 for every video of the plan and return the paths.
 
     `materialise`: files that hold all data themselves, the compressed chunks copied as they are. `verify`: read every
-    stored frame first. Raises IncompleteRun naming the tasks to run, BadInput naming a damaged frame, WriteError.
+    stored frame first. Where the model derives outputs in a second pass, that is made here, on `device`, with the
+    `fixations` given (None: as the model does by itself). Raises IncompleteRun naming the tasks to run, BadInput naming
+    a damaged frame, WriteError; UsageError for fixations that the model has no use for; Stopped when `stop` says so.
     """
     run = Path(run_dir)
     plan = Plan.load(run / "plan.json")
@@ -75,11 +107,27 @@ def merge(run_dir: str | Path, *, materialise: bool = False, verify: bool = Fals
     if verify:
         for parts in shards.values():
             _verify(parts)
+    of_video: dict[str, list[StoredPart]] = {video.name: [] for video in plan.videos}
+    for number in sorted(shards):
+        for video, part in shards[number].items():
+            of_video[video].append(part)
+    second_pass = None
+    if any(part.derived for parts in of_video.values() for part in parts):
+        from .second_pass import SecondPass  # takes seconds: imports torch
+
+        second_pass = SecondPass(
+            plan=plan, fixations=fixations, device=device, progress=progress or Progress(quiet=True), stop=stop
+        )
+    elif fixations is not None:
+        raise UsageError(f"{plan.model.name} does not depend on fixations: merge without them")
     written = []
-    for number, video in enumerate(plan.videos):
-        parts = [shards[k][video.name] for k, shard in enumerate(plan.shards) for p in shard if p.video == number]
+    for video, parts in of_video.items():
         if parts:
-            written.append(_write(run / f"{video.name}.h5", parts, materialise=materialise))
+            path = run / f"{video}.h5"
+            table = _write(path, parts, materialise=materialise, second_pass=second_pass)
+            if second_pass:
+                _write_table(run / f"{video}.scanpath.csv", table)
+            written.append(path)
     return written
 
 
@@ -147,10 +195,13 @@ def _read_part(path: Path, number: int, h5: H5, video: str) -> StoredPart:
     datasets = {}
     for output in outputs:
         dataset = group[output.name]
+        if output.scalar:
+            arrays[output.name] = dataset[...]
+            continue
         if dataset.shape[0] != n_rows or dataset.id.get_num_chunks() != n_done:
             raise Unfinished("unreadable")
         datasets[output.name] = (dataset.shape[1:], dataset.dtype)
-        for name in (f"{output.name}_crc32", offset_name(outputs, output.name)):
+        for name in (f"{output.name}_crc32", offset_name(output)):
             if name:
                 arrays[name] = group[name][...]
     return StoredPart(
@@ -158,15 +209,21 @@ def _read_part(path: Path, number: int, h5: H5, video: str) -> StoredPart:
         shard=number,
         path=path,
         outputs=outputs,
+        derived=load_outputs(attributes.get("derived", "[]")),
         history={name: attributes[name] for name in HISTORY},
         arrays=arrays,
         datasets=datasets,
+        constants={
+            name: int(group[CONSTANTS][name].attrs["crc32"]) for name in json.loads(attributes.get("constants", "[]"))
+        },
     )
 
 
 def _verify(parts: Mapping[str, StoredPart]) -> None:
-    """Read every frame of one shard. Raises BadInput naming the first that is not what was written."""
+    """Read everything in one shard. Raises BadInput naming the first frame that is not what was written."""
     for part in parts.values():
+        for name in part.constants:
+            _read_constant(part, name)
         with h5py.File(part.path, "r", locking="best-effort") as file:
             h5: H5 = file
             for name in part.datasets:
@@ -177,11 +234,36 @@ def _verify(parts: Mapping[str, StoredPart]) -> None:
                     except ValueError:
                         crc32 = None
                     if crc32 != crcs[row]:
-                        segment = Segment(first_row=0, path=part.path, group=part.video, shard=part.shard)
-                        raise damaged_frame(part.video, int(part.arrays["frame"][row]), segment)
+                        raise damaged_frame(part.video, int(part.arrays["frame"][row]), part.segment)
 
 
-def _write(path: Path, parts: list[StoredPart], *, materialise: bool) -> Path:
+def _read_constant(part: StoredPart, name: str) -> np.ndarray:
+    try:
+        with h5py.File(part.path, "r", locking="best-effort") as h5:
+            return read_constant(h5[part.video], name)
+    except (OSError, RuntimeError, KeyError, ValueError):
+        raise damaged_constant(part.video, name, part.segment) from None
+
+
+def _constants(parts: list[StoredPart]) -> dict[str, np.ndarray]:
+    """Those of the first shard. Raises BadInput where another shard was computed with others."""
+    first = parts[0]
+    found = {name: _read_constant(first, name) for name in first.constants}
+    for part in parts[1:]:
+        for name, array in found.items():
+            if part.constants[name] != first.constants[name] and not alike(array, _read_constant(part, name)):
+                raise BadInput(
+                    f"{part.path} was computed with another {name} of {part.video} than {first.path}: "
+                    f"delete the wrong one, run {part.segment.command} or {first.segment.command} and merge again"
+                )
+    return found
+
+
+def _write(
+    path: Path, parts: list[StoredPart], *, materialise: bool, second_pass: SecondPass | None
+) -> list[dict[str, float]]:
+    """Write one merged file; returns the table of the second pass."""
+    table: list[dict[str, float]] = []
     with replacing(path) as temporary:
         file = BlockFile(temporary)
         try:
@@ -190,16 +272,36 @@ def _write(path: Path, parts: list[StoredPart], *, materialise: bool) -> Path:
                 for name, array in _joined(parts).items():
                     h5.create_dataset(name, data=array)
                 h5["status"].attrs["meaning"] = STATUS_MEANING
+                for name, array in _constants(parts).items():
+                    write_constant(h5, name, array)
                 for output in parts[0].outputs:
-                    if materialise:
+                    if output.scalar:
+                        _describe(h5[output.name], output.name, parts[0])
+                    elif materialise:
                         _copy(h5, file, output.name, parts)
                     else:
                         _link(h5, output.name, parts)
+                if second_pass and parts[0].derived:
+                    h5.attrs["outputs"] = dump_outputs([*parts[0].derived, *parts[0].outputs])
+                    h5.attrs["derived_from"] = second_pass.settings
+                    with closing(_joined_maps(parts)) as maps:
+                        table = second_pass.write(h5, file, maps)
                 h5.flush()
                 file.commit()
         finally:
             file.close()
-    return path
+    return table
+
+
+def _write_table(path: Path, table: list[dict[str, float]]) -> None:
+    """As csv; without rows there is no file, and one that was there is gone."""
+    if not table:
+        path.unlink(missing_ok=True)
+        return
+    with replacing(path) as part, open(part, "w", newline="") as file:
+        lines = csv.DictWriter(file, list(table[0]))
+        lines.writeheader()
+        lines.writerows(table)
 
 
 def _attributes(parts: list[StoredPart]) -> dict[str, Any]:
@@ -260,8 +362,7 @@ def _chunks(name: str, parts: list[StoredPart]) -> Iterator[tuple[int, bytes]]:
                 try:
                     _, chunk = chunks.read_direct_chunk((int(row), *corner))
                 except (OSError, RuntimeError):
-                    segment = Segment(first_row=0, path=part.path, group=part.video, shard=part.shard)
-                    raise damaged_frame(part.video, int(part.arrays["frame"][row]), segment) from None
+                    raise damaged_frame(part.video, int(part.arrays["frame"][row]), part.segment) from None
                 yield first_row + int(row), chunk
         first_row += part.n_rows
 
@@ -355,15 +456,16 @@ def read_merged(path: Path) -> Maps:
                 raise BadInput(f"{path} is a shard or of another version: open the run's directory instead")
             info = dict(h5.attrs)
             outputs = load_outputs(info["outputs"])
-            names = {output.name for output in outputs}
-            arrays = {name: h5[name][...] for name in h5 if name not in names}
-            shapes = {name: h5[name].shape[1:] for name in names}
-            segments = _segments(path, h5[outputs[0].name], arrays["shard"])
+            large = {output.name for output in outputs if not output.scalar}
+            arrays = {name: h5[name][...] for name in h5 if name not in large and name != CONSTANTS}
+            shapes = {output.name: h5[output.name].shape[1:] for output in outputs}
+            segments = {name: _segments(path, h5[name], arrays["shard"]) for name in large}
     except FileNotFoundError:
         raise MissingInput(f"{path} does not exist: merge the run first") from None
     except (OSError, RuntimeError, KeyError, ValueError):
         raise BadInput(f"{path} is not readable as a merged run: delete it and merge again") from None
-    return Maps(info=info, outputs=outputs, arrays=arrays, shapes=shapes, segments=segments)
+    home = Segment(first_row=0, path=path, group="/")
+    return Maps(info=info, outputs=outputs, arrays=arrays, shapes=shapes, segments=segments, home=home)
 
 
 def _segments(path: Path, dataset: H5, shard: np.ndarray) -> list[Segment]:
@@ -379,13 +481,13 @@ def _segments(path: Path, dataset: H5, shard: np.ndarray) -> list[Segment]:
 
 def _joined_maps(parts: list[StoredPart]) -> Maps:
     first_rows = np.cumsum([0, *(part.n_rows for part in parts)])
+    segments = [replace(part.segment, first_row=int(row)) for row, part in zip(first_rows, parts, strict=False)]
+    scalars = {output.name: () for output in parts[0].outputs if output.scalar}
     return Maps(
         info=_attributes(parts),
         outputs=parts[0].outputs,
         arrays=_joined(parts),
-        shapes={name: shape for name, (shape, _) in parts[0].datasets.items()},
-        segments=[
-            Segment(first_row=int(row), path=part.path, group=part.video, shard=part.shard)
-            for row, part in zip(first_rows, parts, strict=False)
-        ],
+        shapes={**scalars, **{name: shape for name, (shape, _) in parts[0].datasets.items()}},
+        segments=dict.fromkeys(parts[0].datasets, segments),
+        home=segments[0],
     )

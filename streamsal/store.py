@@ -17,16 +17,15 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import h5py
 import numpy as np
 
 from .blockfile import BlockFile
-from .density import StoreDtype, pack
-from .errors import UsageError, WriteError
+from .errors import PlanMismatch, WriteError
 from .files import sync_folder, write_error
 from .layout import (
+    CONSTANTS,
     DONE,
     FORMAT,
     H5,
@@ -34,13 +33,15 @@ from .layout import (
     HOLE,
     NOT_COMPUTED,
     STATUS_MEANING,
+    Packed,
     PartInfo,
-    compress,
-    create_chunked,
+    alike,
+    create_output,
     damaged,
-    describe,
-    offset_name,
-    stored_dtype,
+    pack_frame,
+    read_constant,
+    write_constant,
+    write_rows,
 )
 from .models.spec import Output
 
@@ -53,30 +54,6 @@ TAIL_ROWS = 64  # checked against their checksums on resume: a lost node can los
 
 def shard_path(run: str | Path, number: int) -> Path:
     return Path(run) / "shards" / f"{number:04d}.h5"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Packed:
-    chunk: bytes
-    crc32: int
-    offset: float
-
-
-def _pack(output: Output, dtype: np.dtype, values: np.ndarray, frame: int) -> _Packed:
-    """One frame of one output, (1, ...) float32, as it goes into the file. Runs on a worker thread."""
-    offset = np.nan
-    if output.kind == "log_density":
-        stored, offsets = pack(values, cast(StoreDtype, dtype.name))
-        offset = float(offsets[0])
-    else:
-        with np.errstate(over="ignore"):
-            stored = values.astype(dtype)
-        if not np.array_equal(np.isinf(stored), np.isinf(values)):
-            raise UsageError(
-                f"{output.name} of frame {frame} is too large for {dtype.name}: plan again with --store-dtype float32"
-            )
-    chunk, crc32 = compress(np.asarray(stored, dtype))
-    return _Packed(chunk=chunk, crc32=crc32, offset=offset)
 
 
 @dataclass(slots=True)
@@ -92,13 +69,14 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Rows of one append that worker threads are packing; None stands for a hole."""
+    """Rows of one append that worker threads are packing; None stands for a hole. Scalars need no packing."""
 
     target: _Group
     row: int
     pts_seconds: np.ndarray
     hole: np.ndarray
-    packed: dict[str, list[Future[_Packed] | None]]
+    packed: dict[str, list[Future[Packed] | None]]
+    scalars: dict[str, np.ndarray]
 
     @property
     def ready(self) -> bool:
@@ -141,6 +119,21 @@ class ShardWriter:
     def complete(self) -> bool:
         return bool(self._h5.attrs["complete"])
 
+    def put_constants(self, part: PartInfo, constants: Mapping[str, np.ndarray]) -> None:
+        """Hand over what reading `part` back needs beside its rows; before the first append, and again on resume.
+
+        Raises PlanMismatch where the part was begun with others.
+        """
+        group = self._groups[part.video].group
+        for name in part.constants:
+            if name not in group.get(CONSTANTS, ()):
+                write_constant(group, name, constants[name])
+            elif not alike(read_constant(group, name), constants[name]):
+                raise PlanMismatch(
+                    f"{self.path} was begun with another {name} of {part.video} than the model gives now: put back "
+                    "what the model was made of, or delete that file and run again"
+                )
+
     def append(
         self,
         part: PartInfo,
@@ -156,23 +149,25 @@ class ShardWriter:
         """
         target = self._groups[part.video]
         row, count = target.appended, len(frame)
+        if lacking := [name for name in part.constants if name not in target.group.get(CONSTANTS, ())]:
+            raise ValueError(f"{part.video}: the constants {', '.join(lacking)} come before the first row")
         if list(part.frames[row : row + count]) != list(frame):
             raise ValueError(f"{part.video}: row {row} is not the next one for frames {list(frame)[:3]} ...")
         while len(self._blocks) > 1:
             self._write(self._blocks.popleft())
-        packed: dict[str, list[Future[_Packed] | None]] = {}
+        block = _Block(target, row, np.asarray(pts_seconds, np.float64), np.asarray(hole, np.bool_), {}, {})
         for output in part.outputs:
-            dtype = self._dataset(target, output, np.shape(values[output.name])[1:]).dtype
-            packed[output.name] = [
-                None
-                if hole[i]
-                else self._pool.submit(_pack, output, dtype, values[output.name][i : i + 1], int(frame[i]))
+            value = values[output.name]
+            dtype = self._dataset(target, output, np.shape(value)[1:]).dtype
+            if output.scalar:
+                block.scalars[output.name] = np.where(hole, np.nan, value).astype(dtype)
+                continue
+            block.packed[output.name] = [
+                None if hole[i] else self._pool.submit(pack_frame, output, dtype, value[i : i + 1], int(frame[i]))
                 for i in range(count)
             ]
         target.appended += count
-        self._blocks.append(
-            _Block(target, row, np.asarray(pts_seconds, np.float64), np.asarray(hole, np.bool_), packed)
-        )
+        self._blocks.append(block)
 
     def commit(self, *, wait: bool = True) -> None:
         """Make every appended row safe: rows first, then the counters that vouch for them. Raises WriteError.
@@ -284,7 +279,8 @@ class ShardWriter:
             if dataset.shape[1:] != shape:
                 raise ValueError(f"{output.name} had shape {dataset.shape[1:]} before and has {shape} now")
             return dataset
-        return _make_dataset(target, output, shape)
+        info = target.info
+        return create_output(target.group, output, info.store_dtype, len(info.frames), shape)
 
     def _write(self, block: _Block) -> None:
         target, stop = block.target, block.row + len(block.hole)
@@ -293,15 +289,11 @@ class ShardWriter:
         except BaseException:
             self._forget_blocks()
             raise
-        for name, packed in frames.items():
-            dataset = target.group[name]
-            rest = (0,) * (dataset.ndim - 1)
-            for i, item in enumerate(packed):
-                if item is not None:
-                    dataset.id.write_direct_chunk((block.row + i, *rest), item.chunk)
-            target.group[f"{name}_crc32"][block.row : stop] = [item.crc32 if item else 0 for item in packed]
-            if offsets := offset_name(target.info.outputs, name):
-                target.group[offsets][block.row : stop] = [item.offset if item else np.nan for item in packed]
+        for output in target.info.outputs:
+            if output.scalar:
+                target.group[output.name][block.row : stop] = block.scalars[output.name]
+            else:
+                write_rows(target.group, output, block.row, frames[output.name])
         target.group["pts_seconds"][block.row : stop] = block.pts_seconds
         target.group["status"][block.row : stop] = np.where(block.hole, HOLE, DONE)
         target.written = stop
@@ -333,19 +325,6 @@ def _make_group(h5: H5, info: PartInfo) -> _Group:
     return _Group(info, group, 0, 0, 0)
 
 
-def _make_dataset(target: _Group, output: Output, shape: tuple[int, ...]) -> H5:
-    info, group = target.info, target.group
-    n_rows = len(info.frames)
-    dtype = stored_dtype(output, info.store_dtype)
-    dataset = create_chunked(group, output.name, (n_rows, *shape), dtype)
-    offsets = offset_name(info.outputs, output.name)
-    dataset.attrs.update(describe(output, info.store_dtype, offsets))
-    group.create_dataset(f"{output.name}_crc32", data=np.zeros(n_rows, np.uint32))
-    if offsets:
-        group.create_dataset(offsets, data=np.full(n_rows, np.nan, np.float32))
-    return dataset
-
-
 def _open_group(group: H5, info: PartInfo) -> _Group | None:
     """A group to go on with; None where it holds other work or lost rows it vouches for."""
     ours = info.attributes()
@@ -353,8 +332,13 @@ def _open_group(group: H5, info: PartInfo) -> _Group | None:
         return None
     committed = int(group.attrs["committed"])
     done = int((group["status"][:committed] == DONE).sum())
+    constants = list(group.get(CONSTANTS, ()))
+    if committed and set(constants) != set(info.constants):
+        return None
+    for name in constants:
+        read_constant(group, name)  # raises where damaged
     for output in info.outputs:
-        if committed and group[output.name].id.get_num_chunks() < done:
+        if committed and not output.scalar and group[output.name].id.get_num_chunks() < done:
             return None
     tail = range(max(0, committed - TAIL_ROWS), committed)
     safe = next((row for row in tail if damaged(group, info.outputs, row)), committed)

@@ -113,6 +113,8 @@ def _jobs(plan: Plan, log: Log, device: str, decode_workers: int | None) -> list
             plan,
             part,
             outputs=model.spec.outputs,
+            derived=model.spec.derived,
+            constants=model.spec.constants,
             device=torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
             dtype=str(dtype).removeprefix("torch.") if model.spec.autocast else "float32",
             time_base="{}/{}".format(*index.time_base),
@@ -144,9 +146,11 @@ def _fill(
     if not missing:
         return
     with closing(prefetch(compute(job, missing.start, info.stop, meter=meter), AHEAD)) as chunks:
-        for chunk in chunks:
+        for number, chunk in enumerate(chunks):
             time.sleep(delay_seconds * len(chunk.frame))
             with meter.busy("write", frames=len(chunk.frame)):
+                if number == 0:
+                    shard.put_constants(info, {name: value.cpu().numpy() for name, value in chunk.constants.items()})
                 shard.append(
                     info,
                     frame=chunk.frame,

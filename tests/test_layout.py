@@ -58,7 +58,7 @@ def test_other_store_types_read_as_they_say(tmp_path: Path, store_dtype: str, er
 def test_attributes_round_trip(tmp_path: Path) -> None:
     (part,) = parts_of(plan_of(30), 0)
     assert load_outputs(part.attributes()["outputs"]) == OUTPUTS
-    assert [offset_name(OUTPUTS, o.name) for o in (DENSITY, MAP, FEATURES)] == ["log_offset", None, None]
+    assert [offset_name(o) for o in (DENSITY, MAP, FEATURES)] == ["log_offset", None, None]
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<u2", "<f4"])
