@@ -6,6 +6,7 @@ an error that says what the file is instead.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import synthetic, weights
+from . import formats, synthetic, weights
 from .errors import BadInput
+
+# A key that only this network has: what a file is that does not fit.
+TELLING = {
+    "models.3.finalizers.29.gauss.sigma": "a checkpoint of deepgaze_iie",
+    "scanpath_networks.0.encoding0.convolutions.0.weight": "a checkpoint of deepgaze_iii",
+    "finalizer.gauss_x.sigma": "a checkpoint of deepgaze_mr",
+    "readout_network.conv0.weight": "a checkpoint of deepgaze_i",
+    "layer4.2.conv3.weight": "a ResNet without any readout",
+    "features.denseblock4.denselayer32.conv2.weight": "a DenseNet-201 without any readout",
+    "_blocks.38._project_conv.weight": "an EfficientNet-B5 without any readout",
+    "features.34.weight": "a VGG-19 without any readout",
+    "classifier.6.weight": "an AlexNet or VGG without any readout",
+}
+WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
 def load(
@@ -25,36 +40,87 @@ def load(
     adjust: Mapping[str, float] = synthetic.ADJUST["deepgaze"],
     nested: str | None = None,
 ) -> dict[str, Tensor]:
-    """The weights of the network `name`, with exactly the keys and shapes of `template`, on the CPU.
+    """The weights of the network `name`, with exactly the keys, shapes and dtypes of `template`, on the CPU.
 
     `source` None: the cached official file (MissingWeights where there is none); "synthetic": stand-ins; a path: that
     file; a mapping: itself. `nested`: key of the file's dictionary under which the official checkpoint keeps them.
     """
-    if isinstance(source, str) and source == "synthetic":
+    if isinstance(source, str) and source == weights.SYNTHETIC:
         return synthetic.state_dict(template, adjust=adjust)
     if isinstance(source, Mapping):
-        found, where = dict(source), "the given mapping"
+        found, where = source, "the mapping given as weights"
     else:
         path = weights.find(name) if source is None else Path(source)
         found, where = read(path), str(path)
-        if nested and nested in found:
-            found = found[nested]
-    check(name, found, template, where)
-    return {key: found[key] for key in template}
+    inner: Any = found.get(nested) if nested else None
+    return fitted(name, inner if isinstance(inner, Mapping) else found, template, where)
 
 
-def read(path: Path) -> dict[str, Any]:
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+def read(path: Path) -> Mapping[str, Any]:
+    """The dictionary in a file of torch.save; its tensors stay on disk until they are used."""
+    found = _unpickled(path)
+    if not isinstance(found, Mapping):
+        raise BadInput(f"{path} holds a {type(found).__name__}, not a dictionary of tensors: is it the right file?")
+    return found
 
 
-def check(name: str, found: Mapping[str, Any], template: Mapping[str, Tensor], where: str) -> None:
-    """Raises BadInput unless `found` has exactly the keys and shapes of `template`."""
-    if missing := [key for key in template if key not in found]:
-        raise BadInput(
-            f"{where} is no {name}: {len(missing)} of {len(template)} tensors are missing ({missing[0]} ...)"
-        )
-    if unexpected := [key for key in found if key not in template]:
-        raise BadInput(f"{where} is no {name}: {len(unexpected)} tensors too many ({unexpected[0]} ...)")
-    for key, like in template.items():
-        if found[key].shape != like.shape:
-            raise BadInput(f"{where} is no {name}: {key} is {tuple(found[key].shape)}, not {tuple(like.shape)}")
+def read_tensor(path: Path) -> Tensor:
+    """The one tensor in a file of torch.save."""
+    found = _unpickled(path)
+    if not isinstance(found, Tensor):
+        raise BadInput(f"{path} holds a {type(found).__name__}, not a tensor: is it the right file?")
+    return found
+
+
+def _unpickled(path: Path) -> Any:
+    kind = formats.require(path, "torch", "legacy")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "torch")
+    except pickle.UnpicklingError as error:
+        raise BadInput(f"{path} holds more than tensors, and that is not loaded, because it could run code") from error
+    except (EOFError, OSError, RuntimeError, ValueError) as error:
+        raise BadInput(f"{path} is damaged or cut off ({str(error).splitlines()[0]}): get it again") from error
+
+
+def fitted(name: str, found: Mapping[str, Any], template: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """`found` in the template's order and dtypes. Raises BadInput unless keys and shapes are those of the template."""
+    # Counters of training steps came with torch 0.4.1; nothing reads them.
+    missing = [key for key in template if key not in found and not key.endswith(".num_batches_tracked")]
+    unexpected = [key for key in found if key not in template]
+    if missing or unexpected:
+        said = [f"it is {what}" for what in [identity(found)] if what]
+        said += [
+            f"{len(keys)} of its {len(of)} tensors {how} ({_some(keys)})"
+            for keys, of, how in ((missing, template, "are missing"), (unexpected, found, "do not belong there"))
+            if keys
+        ]
+        raise BadInput(f"{where} is no checkpoint of {name}: {'; '.join(said)}")
+    wrong = [key for key, value in found.items() if _shape(value) != tuple(template[key].shape)]
+    if wrong:
+        key = wrong[0]
+        sizes = f"{key} is {_shape(found[key])}, not {tuple(template[key].shape)}"
+        raise BadInput(f"{where} is no checkpoint of {name}: {len(wrong)} tensors have another shape ({sizes})")
+    return {
+        key: found[key].to(like.dtype) if key in found else torch.zeros(like.shape, dtype=like.dtype)
+        for key, like in template.items()
+    }
+
+
+def identity(found: Mapping[str, Any]) -> str:
+    """What a dictionary of weights looks like, in words; empty where nothing is known."""
+    for wrapper in WRAPPERS:
+        inner = found.get(wrapper)
+        if isinstance(inner, Mapping):
+            return f"a dictionary that keeps {identity(inner) or 'something'} under {wrapper!r}"
+    if found and all(str(key).startswith("module.") for key in found):
+        inner = {str(key).removeprefix("module."): value for key, value in found.items()}
+        return f"{identity(inner) or 'something'} saved from a DataParallel (save model.module.state_dict() instead)"
+    return next((what for key, what in TELLING.items() if key in found), "")
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(map(str, keys[:2])) + (", ..." if len(keys) > 2 else "")

@@ -67,7 +67,7 @@ class Progress:
         self._quiet, self._json = quiet, as_json
         self._bar: Any = None
         self._shown = time.monotonic()
-        self._label, self._total, self._began, self._from = "", 0, 0.0, 0
+        self._label, self._unit, self._total, self._began, self._from = "", "frames", 0, 0.0, 0
 
     def say(self, text: str) -> None:
         """One line for a person; silent when quiet, an event `note` in JSON."""
@@ -82,13 +82,13 @@ class Progress:
             print(json.dumps(line), file=self._stream, flush=True)
 
     @contextlib.contextmanager
-    def track(self, label: str, total: int, done: int = 0) -> Iterator[None]:
+    def track(self, label: str, total: int, done: int = 0, *, unit: str = "frames") -> Iterator[None]:
         """Progress of `total` frames, `done` of them before now, is shown while the block lasts."""
-        self._label, self._total, self._from = label, total, done
+        self._label, self._unit, self._total, self._from = label, unit, total, done
         self._began = self._shown = time.monotonic()
-        self.event("start", label=label, frames=total, done=done)
+        self.event("start", label=label, **{unit: total}, done=done)
         if not (self._quiet or self._json) and self._stream.isatty():
-            self._bar = _Bar(self._stream, label, total, done)
+            self._bar = _Bar(self._stream, label, total, done, unit)
         try:
             yield
         finally:
@@ -108,17 +108,18 @@ class Progress:
             elif not self._quiet:
                 eta = _clock(facts["eta_seconds"])
                 share = 100 * done / max(1, self._total)
-                line = f"{self._label}: frames {done}/{self._total} {share:.1f}% {facts['fps']} fps ETA {eta}"
+                rate = f"{facts['fps']} fps" if self._unit == "frames" else f"{facts['fps']} {self._unit}/s"
+                line = f"{self._label}: {self._unit} {done}/{self._total} {share:.1f}% {rate} ETA {eta}"
                 print(f"{line}  {_rates(meter)}" if meter else line, file=self._stream, flush=True)
 
     def _facts(self, done: int, now: float) -> dict[str, Any]:
         fps = (done - self._from) / max(1e-9, now - self._began)
         eta = (self._total - done) / fps if fps else 0.0
-        return {"frame": done, "frames": self._total, "fps": round(fps, 1), "eta_seconds": round(eta)}
+        return {"frame": done, self._unit: self._total, "fps": round(fps, 1), "eta_seconds": round(eta)}
 
 
 class _Bar:
-    def __init__(self, stream: TextIO, label: str, total: int, done: int) -> None:
+    def __init__(self, stream: TextIO, label: str, total: int, done: int, unit: str) -> None:
         from rich import progress
         from rich.console import Console
 
@@ -126,6 +127,7 @@ class _Bar:
             progress.TextColumn("{task.description}"),
             progress.BarColumn(12),
             progress.MofNCompleteColumn(),
+            *([] if unit == "frames" else [progress.TextColumn(unit)]),
             progress.TimeRemainingColumn(compact=True),
             progress.TextColumn("[dim]{task.fields[rates]}"),  # 80 columns have to hold it all
             console=Console(file=stream),

@@ -1,35 +1,293 @@
-"""Checkpoints and templates that models need: what they are, where they lie on this machine.
+"""Checkpoints and templates that models need: where they come from, where they lie here, and that they stay the same.
 
-In: the name of an asset. Out: the path of its file in the cache. Knows no model and nothing of what is inside a file.
+In: the name of an asset. Out: the path of a file whose checksum is the one it had at its first use. Knows no model, and
+of what is inside a file only its format. `fetch` alone touches the network.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
-from .errors import MissingWeights, UsageError
+from . import formats
+from .errors import BadInput, MissingInput, MissingWeights, UsageError, WriteError
+from .files import lock, make_folder, replacing, write_bytes
+from .progress import Progress
 
-FILES = {
-    "deepgaze_iie": "deepgaze2e.pth",
-    "deepgaze_iii": "deepgaze3.pth",
-    "deepgaze_i": "deepgaze1.pth",
-    "deepgaze_mr": "deepgazemr-ledov.pt",
-    "centerbias_mit1003": "centerbias_mit1003.npy",
-    "centerbias_ledov": "center-bias-ledov.pt",
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """A file that somebody else publishes.
+
+    `hub`: where torch.hub keeps it, below its folder. `megabytes`: 10^6 bytes by the number of its parameters, 0 where
+    that says nothing. `commercial`: whether its licence allows commercial use; "unknown" where none is stated, which
+    gives no right to it. `sha256`: as published; None where the publisher names none and the first use records it.
+    """
+
+    name: str
+    about: str
+    file: str
+    url: str
+    hub: str
+    kinds: tuple[str, ...]
+    megabytes: int
+    licence: str
+    commercial: Literal["allowed", "unknown", "forbidden"]
+    citation: str
+    sha256: str | None = None
+
+
+def _deepgaze(name: str, about: str, release: str, file: str, megabytes: int, citation: str) -> Asset:
+    return Asset(
+        name=name,
+        about=about,
+        file=file,
+        url=f"https://github.com/matthias-k/DeepGaze/releases/download/{release}/{file}",
+        hub=f"checkpoints/{file}",
+        kinds=("npy",) if file.endswith(".npy") else ("torch", "legacy"),
+        megabytes=megabytes,
+        licence="none stated (matthias-k/DeepGaze has no licence file; its issue 15 asks for one)",
+        commercial="unknown",
+        citation=citation,
+    )
+
+
+def _deepgaze_mr(name: str, about: str, file: str, megabytes: int) -> Asset:
+    return Asset(
+        name=name,
+        about=about,
+        file=file,
+        url=f"https://github.com/mtangemann/deepgazemr/raw/7beab05d96a36eb7b343995a10d5e91d46e52ddf/data/{file}",
+        hub=f"mtangemann_deepgazemr_*/data/{file}",
+        kinds=("torch", "legacy"),
+        megabytes=megabytes,
+        licence="MIT (of the repository mtangemann/deepgazemr, which holds the file)",
+        commercial="allowed",
+        citation="Tangemann, Kümmerer, Wallis & Bethge 2020, Measuring the Importance of Temporal Features in Video "
+        "Saliency, ECCV",
+    )
+
+
+IIE = "Linardos, Kümmerer, Press & Bethge 2021, DeepGaze IIE: Calibrated prediction in and out-of-domain, ICCV"
+III = "Kümmerer, Bethge & Wallis 2022, DeepGaze III: Modeling free-viewing human scanpaths, Journal of Vision 22(5):7"
+I = "Kümmerer, Theis & Bethge 2015, Deep Gaze I: Boosting Saliency Prediction with Feature Maps, ICLR Workshop"  # noqa: E741
+MIT1003 = "Judd, Ehinger, Durand & Torralba 2009, Learning to predict where humans look, ICCV"
+ASSETS = {
+    asset.name: asset
+    for asset in (
+        _deepgaze("deepgaze_iie", "checkpoint of DeepGaze IIE", "v1.0.0", "deepgaze2e.pth", 418, IIE),
+        _deepgaze("deepgaze_iii", "checkpoint of DeepGaze III", "v1.1.0", "deepgaze3.pth", 82, III),
+        _deepgaze("deepgaze_i", "checkpoint of DeepGaze I", "v1.01", "deepgaze1.pth", 244, I),
+        _deepgaze("centerbias_mit1003", "center bias of MIT1003", "v1.0.0", "centerbias_mit1003.npy", 0, MIT1003),
+        _deepgaze_mr("deepgaze_mr", "checkpoint of DeepGaze MR", "deepgazemr-ledov.pt", 80),
+        _deepgaze_mr("centerbias_ledov", "center bias of LEDOV", "center-bias-ledov.pt", 0),
+    )
 }
+SYNTHETIC = "synthetic"  # in place of a path: stand-in weights, see synthetic.py
+SYNTHETIC_SHA256 = hashlib.sha256(b"streamsal synthetic weights, rule 1, seed 0").hexdigest()
 
 
-def find(asset: str) -> Path:
-    """The cached file of an asset. Raises MissingWeights with the lines to type."""
-    if asset not in FILES:
-        raise UsageError(f"no weights are named {asset!r}: known are {', '.join(FILES)}")
-    path = cache() / FILES[asset]
-    if not path.exists():
-        raise MissingWeights(f"{asset} is not here: run `streamsal weights fetch {asset}`")
+def asset_named(name: str) -> Asset:
+    if name not in ASSETS:
+        raise UsageError(f"no weights are named {name!r}: known are {', '.join(ASSETS)}")
+    return ASSETS[name]
+
+
+def home() -> Path:
+    """Our cache: $STREAMSAL_HOME, else streamsal/ in the user's cache folder."""
+    given = os.environ.get("STREAMSAL_HOME")
+    return Path(given).expanduser() if given else _user_cache() / "streamsal"
+
+
+def hub() -> Path:
+    """The folder of torch.hub, as it computes it, without importing torch."""
+    given = os.environ.get("TORCH_HOME")
+    return (Path(given).expanduser() if given else _user_cache() / "torch") / "hub"
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+
+
+def located(asset: Asset) -> Path | None:
+    """The asset's file in our cache or in torch.hub's, if it is in one of them."""
+    ours = home() / asset.file
+    if ours.is_file():
+        return ours
+    return next((path for path in sorted(hub().glob(asset.hub)) if path.is_file()), None)
+
+
+def find(name: str) -> Path:
+    """The asset's file on this machine, with the checksum it had at its first use.
+
+    Raises MissingWeights with the lines to type, BadInput where the file is another than before.
+    """
+    asset = asset_named(name)
+    path = located(asset)
+    if path is None:
+        raise MissingWeights(missing(asset))
+    sha256(asset, path)
     return path
 
 
-def cache() -> Path:
-    home = os.environ.get("STREAMSAL_HOME")
-    return Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamsal"
+def missing(asset: Asset) -> str:
+    size = f", {asset.megabytes} MB" if asset.megabytes else ""
+    return (
+        f"{asset.file} ({asset.about}{size}) is not on this machine: get it there with one of the first two lines, or "
+        f"take a model that needs none\n"
+        f"  streamsal weights fetch {asset.name}\n"
+        f"  streamsal weights import {asset.name} FILE    (downloaded elsewhere from {asset.url})\n"
+        f"  --model sigmotion"
+    )
+
+
+def checksum(path: Path) -> str:
+    """sha256 of a file of weights; of one in a cache it is known from its first use, if the file has not changed."""
+    for asset in ASSETS.values():
+        if path.name == asset.file and path == located(asset):
+            return sha256(asset, path)
+    return file_sha256(path)
+
+
+def sha256(asset: Asset, path: Path, *, always_hash: bool = False) -> str:
+    """The file's checksum, recorded at its first use. Raises BadInput when the file is not that one any more.
+
+    A file of the recorded place, size and time of change is not read again: a task has better things to do than to
+    hash 418 MB.
+    """
+    known = record(asset)
+    stat = path.stat()
+    here = {"path": str(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    if not always_hash and known and here.items() <= known.items():
+        return known["sha256"]
+    found = file_sha256(path)
+    expected = asset.sha256 or (known or {}).get("sha256")
+    if expected and found != expected:
+        raise BadInput(
+            f"{path} is not the file that was first used here (sha256 {expected[:8]} then, {found[:8]} now): put the "
+            f"old one back, or if the new one is right, delete {record_path(asset)}"
+        )
+    if known is None or not here.items() <= known.items():
+        formats.require(path, *asset.kinds)
+        with contextlib.suppress(WriteError):  # a cache that others keep for us may be read-only
+            write_bytes(record_path(asset), (json.dumps({"sha256": found, **here}, indent=1) + "\n").encode())
+    return found
+
+
+def record(asset: Asset) -> dict | None:
+    try:
+        return json.loads(record_path(asset).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def record_path(asset: Asset) -> Path:
+    return home() / f"{asset.file}.json"
+
+
+def file_sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MissingInput(f"{path} cannot be read ({error.strerror}): name a file that exists") from error
+
+
+def fetch(name: str, *, progress: Progress) -> Path:
+    """Downloads an asset unless it is here; of many that start at once, one does and the others wait.
+
+    Raises MissingWeights where the download fails, BadInput where something else arrives, WriteError.
+    """
+    asset = asset_named(name)
+    if (path := located(asset)) is None:
+        path = make_folder(home()) / asset.file
+        with contextlib.ExitStack() as stack:
+            guard = path.with_name(f".{path.name}.lock")
+            if not stack.enter_context(lock(guard, wait=False)):
+                progress.say(f"{asset.file}: another process is fetching it, waiting for that")
+                stack.enter_context(lock(guard, wait=True))
+            if located(asset) is None:
+                _fetch(asset, path, progress)
+    else:
+        progress.say(f"{asset.file}: already here")
+    sha256(asset, path)
+    return path
+
+
+def _fetch(asset: Asset, path: Path, progress: Progress) -> None:
+    from .download import DownloadFailed, download
+
+    url = address(asset)
+    if os.environ.get("STREAMSAL_OFFLINE", "0") not in ("", "0"):
+        raise MissingWeights(f"STREAMSAL_OFFLINE is set, so nothing is fetched. {missing(asset)}")
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with contextlib.ExitStack() as stack:
+            for number, (done, total) in enumerate(download(url, part)):
+                if number == 0:
+                    bar = progress.track(asset.file, (total or 0) // 10**6, done // 10**6, unit="MB")
+                    stack.enter_context(bar)
+                progress.update(done // 10**6)
+    except DownloadFailed as error:
+        raise MissingWeights(
+            f"{asset.file} could not be fetched: {error}. Run the same command again, it resumes; or download the file "
+            f"elsewhere and run `streamsal weights import {asset.name} FILE`"
+        ) from error
+    _keep(asset, part, path)
+
+
+def _keep(asset: Asset, part: Path, path: Path) -> None:
+    """Gives a file that has arrived its name, if it is what was asked for; else it is removed."""
+    expected = asset.sha256 or (record(asset) or {}).get("sha256")
+    try:
+        formats.require(part, *asset.kinds)
+        if expected and (found := file_sha256(part)) != expected:
+            raise BadInput(
+                f"{address(asset)} sent another file than was first used here (sha256 {expected[:8]} then, {found[:8]} "
+                f"now): if the new one is right, delete {record_path(asset)} and fetch again"
+            )
+    except BadInput:
+        part.unlink()
+        raise
+    os.replace(part, path)
+
+
+def address(asset: Asset) -> str:
+    """The official address, or the same path on the mirror that STREAMSAL_MIRROR names."""
+    mirror = os.environ.get("STREAMSAL_MIRROR")
+    return mirror.rstrip("/") + urlsplit(asset.url).path if mirror else asset.url
+
+
+def import_file(name: str, source: Path) -> Path:
+    """Copies a file that was downloaded elsewhere into the cache. Raises MissingInput, BadInput, WriteError."""
+    asset = asset_named(name)
+    formats.require(source, *asset.kinds)
+    path = make_folder(home()) / asset.file
+    expected = asset.sha256 or (record(asset) or {}).get("sha256")
+    if expected and (found := file_sha256(source)) != expected:
+        raise BadInput(
+            f"{source} is not the {asset.file} that was first used here (sha256 {expected[:8]} then, {found[:8]} now): "
+            f"if the new one is right, delete {record_path(asset)} and import again"
+        )
+    if not (path.exists() and path.samefile(source)):
+        with replacing(path) as part:
+            shutil.copyfile(source, part)
+    sha256(asset, path)
+    return path
+
+
+def verify(name: str) -> tuple[Path, str]:
+    """Reads an asset's file whole and returns its path and checksum. Raises MissingWeights, BadInput."""
+    asset = asset_named(name)
+    path = located(asset)
+    if path is None:
+        raise MissingWeights(missing(asset))
+    formats.require(path, *asset.kinds)
+    return path, sha256(asset, path, always_hash=True)
