@@ -137,6 +137,7 @@ class Video:
     """What a model may know of the video when it begins: size as the model sees it, in displayed orientation.
 
     `center_bias`: a log density (h, w) of any size in nats that takes the place of the model's own center bias.
+    `scale`: displayed pixels per pixel that the model sees, (x, y); not 1 where frames are made smaller for it.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Video:
     height: int
     width: int
     center_bias: np.ndarray | None = None
+    scale: tuple[float, float] = (1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
