@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..density import nearest_indices
+from ..density import nearest_indices, normalize
 
 TRUNCATE = 3.0  # radius of the blur in sigmas
 
@@ -138,9 +138,17 @@ class Finalizer:
         return (mass.reciprocal()[:, None] @ maps.flatten(2))[:, 0]
 
 
+def log_density(density_sum_nhw: Tensor) -> Tensor:
+    """Log density of the mean of the summed densities, summing to 1 over the grid.
+
+    The floor is the smallest normal float32, 87 nats below 1.
+    """
+    return normalize(density_sum_nhw.clamp_min(torch.finfo(torch.float32).tiny).log_())
+
+
 def log_mean(density_sum: Tensor, n_components: int) -> Tensor:
-    """Log density of the mean of `n_components` densities; the floor is the smallest normal float32, -87 nats."""
-    return density_sum.clamp_min(torch.finfo(torch.float32).tiny).log_().sub_(math.log(n_components))
+    del n_components
+    return log_density(density_sum)
 
 
 def template(prefix: str) -> dict[str, Tensor]:

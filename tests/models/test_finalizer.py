@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from streamsal.density import full_size, nearest_indices
-from streamsal.models.finalizer import Finalizer, Parameters, blur_matrix, log_mean, on_grid, repeats
+from streamsal.models.finalizer import Finalizer, Parameters, blur_matrix, log_density, on_grid, repeats
 from streamsal.models.spec import Readback
 
 CPU = torch.device("cpu")
@@ -33,9 +33,8 @@ def naive_log_density(
         large = np.apply_along_axis(blurred, 1, large, sigma, radius)
         large = large + weight * on_grid(center_bias, block)
         rows, columns = (nearest_indices(g, n) for g, n in zip(grid, size, strict=True))
-        log_density = large[rows][:, columns]
-        log_density -= np.logaddexp.reduce(log_density, axis=None)
-        mixture = np.logaddexp(mixture, log_density)
+        large = large[rows][:, columns]
+        mixture = np.logaddexp(mixture, large - np.logaddexp.reduce(large, axis=None))
     return mixture - np.log(len(priority))
 
 
@@ -55,7 +54,7 @@ def test_mixture_is_that_of_the_components_at_full_size(size: tuple[int, int], b
         center_bias=center_bias,
         device=CPU,
     )
-    native = log_mean(made.density_sum(torch.from_numpy(priority)), 3)
+    native = log_density(made.density_sum(torch.from_numpy(priority)))
     found = full_size(native, *size, Readback(interpolation="nearest", block=block)).numpy()
     for i in range(2):
         wanted = naive_log_density(priority[i], parameters, size, block, center_bias)
@@ -102,8 +101,8 @@ def test_impossible_places_stay_finite_and_nan_stays_nan() -> None:
     )
     priority = torch.zeros(2, 1, 2, 2)
     priority[1] = torch.nan
-    found = log_mean(made.density_sum(priority), 1)
+    found = log_density(made.density_sum(priority))
     assert (found[0, :16] < -80).all()
     assert found[0].isfinite().all()
-    torch.testing.assert_close(found[0, 16:], torch.full((16, 32), -np.log(32 * 64)).float())
+    torch.testing.assert_close(found[0, 16:], torch.full((16, 32), -np.log(16 * 32)).float())
     assert found[1].isnan().all()
