@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import json
 import os
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if os.environ.get("STREAMSAL_REQUIRE_CUDA") == "1":
                 pytest.fail("STREAMSAL_REQUIRE_CUDA=1, and there is no CUDA device")
             pytest.skip("needs a CUDA device (STREAMSAL_REQUIRE_CUDA=1 turns this into a failure)")
+    if item.get_closest_marker("needs_reference") and importlib.util.find_spec("deepgaze_pytorch") is None:
+        if os.environ.get("STREAMSAL_REQUIRE_REFERENCE") == "1":
+            pytest.fail("STREAMSAL_REQUIRE_REFERENCE=1, and deepgaze-pytorch is not installed")
+        pytest.skip("needs deepgaze-pytorch (STREAMSAL_REQUIRE_REFERENCE=1 turns this into a failure)")
 
 
 @dataclass(frozen=True, slots=True)

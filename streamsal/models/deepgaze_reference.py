@@ -59,11 +59,10 @@ PEERS: dict[str, Peer] = {
 
 def reference_spec(name: Name) -> ModelSpec:
     """The spec of our own model, but for what upstream gives: one full-size density per frame, and nothing else."""
-    ours = importlib.import_module(f".{name}", __package__).spec()
     summary = f"{peer(name).network} of deepgaze-pytorch, the authors' own code"
     log_density = Output(name="log_density", kind="log_density", units="nats", readback=Readback())
     return replace(
-        ours,
+        importlib.import_module(f".{name}", __package__).spec(),
         summary=summary,
         outputs=(log_density,),
         window=lambda frame_rate: Window(),
