@@ -26,13 +26,16 @@ class Precisions:
 
 
 def at_wanted_precision(device: torch.device, compute: Callable[[torch.dtype], Tensor]) -> Tensor:
-    """`compute` of the dtype that the autocast around it names, outside of that autocast.
+    """`compute` of the dtype that the autocast around it names, outside of that autocast; one row per frame.
 
-    Where float16 gives a number that is not finite (a feature above 65504 is infinite in it), once more in float32.
+    A frame that float16 makes not finite (a feature above 65504 is infinite in it) has its row of `compute` in float32.
+    The other frames keep theirs: which frames share a batch depends on the shard, and their bits must not.
     """
     dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
     with torch.autocast(device.type, enabled=False):
         found = compute(dtype)
-        if dtype == torch.float16 and not bool(found.isfinite().all()):
-            found = compute(torch.float32)
+        if dtype == torch.float16:
+            finite = found.isfinite().reshape(len(found), -1).all(1)
+            if not bool(finite.all()):
+                found = torch.where(finite.view(-1, *[1] * (found.ndim - 1)), found, compute(torch.float32))
     return found

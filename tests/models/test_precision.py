@@ -41,3 +41,14 @@ def test_what_float16_cannot_hold_is_computed_again() -> None:
         with inference(CPU, wanted, autocast=True):
             found = at_wanted_precision(CPU, compute)
         torch.testing.assert_close(found, torch.tensor([70000.0]), rtol=4e-3, atol=0)
+
+
+def test_a_frame_that_float16_can_hold_keeps_its_bits_beside_one_that_it_cannot() -> None:
+    def compute(dtype: torch.dtype) -> Tensor:
+        return (frames.to(dtype) / 3).float()
+
+    frames = torch.tensor([[[1.0, 2.0]], [[70000.0, 1.0]]])
+    with inference(CPU, torch.float16, autocast=True):
+        found = at_wanted_precision(CPU, compute)
+    torch.testing.assert_close(found[0], (frames[0].half() / 3).float(), rtol=0, atol=0)
+    torch.testing.assert_close(found[1], frames[1] / 3, rtol=0, atol=0)
