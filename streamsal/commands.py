@@ -101,7 +101,7 @@ def infer(arguments: argparse.Namespace) -> int:
     from .plan import Plan, counted
     from .prepare import find_videos, make_plan
     from .signals import stop_on_signals
-    from .task import infer as infer_task
+    from .task import Worker
 
     progress = _progress(arguments)
     inputs = [Path(text) for text in arguments.inputs]
@@ -122,11 +122,13 @@ def infer(arguments: argparse.Namespace) -> int:
         raise PlanMismatch(
             f"{run} is planned as {counted(len(plan.shards), 'task')}, not {arguments.num_tasks}: leave --num-tasks out"
         )
-    workers = arguments.decode_workers
     with stop_on_signals() as stop:
+        worker = Worker(
+            run, device=arguments.device, decode_workers=arguments.decode_workers, progress=progress, stop=stop
+        )
         for task in task_numbers(os.environ, arguments.task_id, arguments.task_base, len(plan.shards)):
             try:
-                infer_task(run, task, device=arguments.device, decode_workers=workers, progress=progress, stop=stop)
+                worker.infer(task)
             except Held:
                 if arguments.task_id != "any":
                     raise

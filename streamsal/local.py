@@ -10,11 +10,10 @@ from pathlib import Path
 
 from .cores import decoders_for, usable_cores
 from .errors import StreamsalError
-from .plan import Plan
 from .progress import Progress
 from .signals import Stop, stopped
 from .status import run_status
-from .task import infer
+from .task import Worker
 
 
 def cuda_devices() -> list[str]:
@@ -30,8 +29,9 @@ def infer_all(
     if len(devices) > 1:
         _one_process_each(run, devices, decode_workers, progress, stop)
         return
-    for task in range(len(Plan.load(run / "plan.json").shards)):
-        infer(run, task, device=devices[0], decode_workers=decode_workers, progress=progress, stop=stop)
+    worker = Worker(run, device=devices[0], decode_workers=decode_workers, progress=progress, stop=stop)
+    for task in range(len(worker.plan.shards)):
+        worker.infer(task)
 
 
 def _one_process_each(

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,7 +90,8 @@ class SecondPass:
         """What the numbers depend on beside the stored ones, as JSON."""
         if self.fixations is None:
             return json.dumps({"fixations": "the model's default"})
-        return json.dumps({"fixations": type(self.fixations).__name__, **asdict(self.fixations)}, default=str)
+        settings = {"fixations": type(self.fixations).__name__.lower(), **asdict(self.fixations)}
+        return json.dumps(settings, default=lambda array: f"sha256 {sha256(array.tobytes()).hexdigest()}")
 
     @cached_property
     def _model(self) -> Model:

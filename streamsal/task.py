@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,11 @@ from .progress import Meter, Progress
 from .signals import Stop, stopped
 
 if TYPE_CHECKING:
+    import torch
+
     from .batches import Job
     from .layout import PartInfo
+    from .models.spec import Model
     from .store import ShardWriter
 
 
@@ -38,100 +42,127 @@ def infer(
     Raises Stopped (75) when `stop` names a reason or another copy holds the task, PlanMismatch (65) when video or model
     are not those of the plan, and what the stages raise.
     """
-    run, progress = Path(run), progress or Progress(quiet=True)
-    plan = Plan.load(run / "plan.json")
-    if task < 0:
-        raise ValueError(f"{task = } is negative")
-    rows = plan.rows(task) if task < len(plan.shards) else 0
-    if not rows:
-        progress.say(f"task {task}: nothing to do, the plan has {counted(len(plan.shards), 'task')}")
-        return 0
-    holes = holes_if_whole(run, task, plan)
-    log = Log(run=run, task=task)
-    if holes is not None:
-        progress.say(f"task {task}: already done")
-        if log.facts.get("state") != "done":  # killed between the last frame and the last heartbeat
-            log.end("done", task=task, rows=rows, done=rows, holes=holes)
+    return Worker(run, device=device, decode_workers=decode_workers, progress=progress, stop=stop).infer(task)
+
+
+class Worker:
+    """Computes tasks of one run one after another, with a model that is loaded once, when the first task needs it."""
+
+    def __init__(
+        self,
+        run: str | Path,
+        *,
+        device: str = "auto",
+        decode_workers: int | None = None,
+        progress: Progress | None = None,
+        stop: Stop = lambda: "",
+    ) -> None:
+        self.run = Path(run)
+        self.plan = Plan.load(self.run / "plan.json")
+        self._device, self._decode_workers = device, decode_workers
+        self._progress, self._stop = progress or Progress(quiet=True), stop
+
+    def infer(self, task: int) -> int:
+        """As the function of that name."""
+        if task < 0:
+            raise ValueError(f"{task = } is negative")
+        rows = self.plan.rows(task) if task < len(self.plan.shards) else 0
+        if not rows:
+            self._progress.say(f"task {task}: nothing to do, the plan has {counted(len(self.plan.shards), 'task')}")
+            return 0
+        holes = holes_if_whole(self.run, task, self.plan)
+        log = Log(run=self.run, task=task)
+        if holes is not None:
+            self._progress.say(f"task {task}: already done")
+            if log.facts.get("state") != "done":  # killed between the last frame and the last heartbeat
+                log.end("done", task=task, rows=rows, done=rows, holes=holes)
+            return rows
+        try:
+            self._compute(log)
+        except Held:
+            raise  # the log is the other copy's to write
+        except Stopped as error:
+            log.end("stopped", str(error))
+            raise
+        except StreamsalError as error:
+            log.end("failed", str(error))
+            raise
         return rows
-    try:
-        _compute(plan, log, device, decode_workers, progress, stop)
-    except Held:
-        raise  # the log is the other copy's to write
-    except Stopped as error:
-        log.end("stopped", str(error))
-        raise
-    except StreamsalError as error:
-        log.end("failed", str(error))
-        raise
-    return rows
 
+    def _compute(self, log: Log) -> None:
+        """Open the shard, let every part of it be filled from where it was left, and mark it as whole."""
+        jobs = self._jobs(log)
+        from .store import ShardWriter, shard_path
 
-def _compute(plan: Plan, log: Log, device: str, decode_workers: int | None, progress: Progress, stop: Stop) -> None:
-    """Open the shard, let every part of it be filled from where it was left, and mark it as whole."""
-    jobs = _jobs(plan, log, device, decode_workers)
-    from .store import ShardWriter, shard_path
+        path, progress = shard_path(log.run, log.task), self._progress
+        make_folder(path.parent)
+        rows, meter = self.plan.rows(log.task), Meter()
+        with ShardWriter(path, [info for info, _ in jobs]) as shard:
+            done = sum(shard.committed(info) for info, _ in jobs)
+            if shard.complete and done == rows:  # by another copy, while this one was getting ready
+                progress.say(f"task {log.task}: already done")
+                return
+            log.start(rows=rows, done=done, holes=sum(shard.holes(info) for info, _ in jobs), device=jobs[0][0].device)
+            with progress.track(f"task {log.task}", rows, done):
+                for info, job in jobs:
+                    _fill(shard, info, job, log=log, meter=meter, progress=progress, stop=self._stop)
+            shard.finish()
+        log.end("done", **meter.summary())
+        progress.event("done", task=log.task, **meter.summary())
 
-    path = shard_path(log.run, log.task)
-    make_folder(path.parent)
-    rows, meter = plan.rows(log.task), Meter()
-    with ShardWriter(path, [info for info, _ in jobs]) as shard:
-        done = sum(shard.committed(info) for info, _ in jobs)
-        if shard.complete and done == rows:  # by another copy, while this one was getting ready
-            progress.say(f"task {log.task}: already done")
-            return
-        log.start(rows=rows, done=done, holes=sum(shard.holes(info) for info, _ in jobs), device=jobs[0][0].device)
-        with progress.track(f"task {log.task}", rows, done):
-            for info, job in jobs:
-                _fill(shard, info, job, log=log, meter=meter, progress=progress, stop=stop)
-        shard.finish()
-    log.end("done", **meter.summary())
-    progress.event("done", task=log.task, **meter.summary())
+    @cached_property
+    def _model(self) -> tuple[Model, torch.device]:
+        from .prepare import check_model
 
+        planned = self.plan.model
+        check_model(planned)
+        from .devices import resolve_device  # imports torch: only when there is something to compute
+        from .models import create_model
 
-def _jobs(plan: Plan, log: Log, device: str, decode_workers: int | None) -> list[tuple[PartInfo, Job]]:
-    """What each part of the shard will say of itself, and how to compute it. Videos and weights are checked first."""
-    from .prepare import check_model, checked_index
+        device = resolve_device(self._device)
+        return create_model(planned.name, weights=planned.weights or None, device=device, **planned.options), device
 
-    parts = plan.shards[log.task]
-    indexes = [checked_index(log.run, plan.videos[part.video]) for part in parts]
-    check_model(plan.model)
+    def _jobs(self, log: Log) -> list[tuple[PartInfo, Job]]:
+        """What each part of the shard will say of itself, and how to compute it. Videos and weights are checked first."""
+        from .prepare import checked_index
 
-    import torch  # takes seconds: only when there is something to compute
+        plan, parts = self.plan, self.plan.shards[log.task]
+        indexes = [checked_index(log.run, plan.videos[part.video]) for part in parts]
+        model, device = self._model
 
-    from .batches import Job
-    from .devices import resolve_device, resolve_dtype, share_cores
-    from .layout import PartInfo
-    from .models import create_model
+        import torch
 
-    where = resolve_device(device)
-    dtype = resolve_dtype(plan.settings.dtype, where)
-    workers = share_cores(decode_workers)
-    model = create_model(plan.model.name, weights=plan.model.weights or None, device=where, **plan.model.options)
-    jobs = []
-    for part, index in zip(parts, indexes, strict=True):
-        info = PartInfo.of(
-            plan,
-            part,
-            outputs=model.spec.outputs,
-            derived=model.spec.derived,
-            constants=model.spec.constants,
-            device=torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
-            dtype=str(dtype).removeprefix("torch.") if model.spec.autocast else "float32",
-            time_base="{}/{}".format(*index.time_base),
-        )
-        job = Job(
-            index=index,
-            video=plan.videos[part.video],
-            model=model,
-            model_name=plan.model.name,
-            batch_size=plan.batch_size,
-            device=where,
-            dtype=dtype,
-            decode_workers=workers,
-            on_event=log.event,
-        )
-        jobs.append((info, job))
-    return jobs
+        from .batches import Job
+        from .devices import resolve_dtype, share_cores
+        from .layout import PartInfo
+
+        dtype = resolve_dtype(plan.settings.dtype, device)
+        workers = share_cores(self._decode_workers)
+        jobs = []
+        for part, index in zip(parts, indexes, strict=True):
+            info = PartInfo.of(
+                plan,
+                part,
+                outputs=model.spec.outputs,
+                derived=model.spec.derived,
+                constants=model.spec.constants,
+                device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+                dtype=str(dtype).removeprefix("torch.") if model.spec.autocast else "float32",
+                time_base="{}/{}".format(*index.time_base),
+            )
+            job = Job(
+                index=index,
+                video=plan.videos[part.video],
+                model=model,
+                model_name=plan.model.name,
+                batch_size=plan.batch_size,
+                device=device,
+                dtype=dtype,
+                decode_workers=workers,
+                on_event=log.event,
+            )
+            jobs.append((info, job))
+        return jobs
 
 
 def _fill(
