@@ -57,6 +57,7 @@ def model_video(video: PlannedVideo) -> Video:
         frame_rate=video.frame_rate,
         height=video.model_height,
         width=video.model_width,
+        scale=(video.width / video.model_width, video.height / video.model_height),
     )
 
 
