@@ -13,6 +13,7 @@ import struct
 import zipfile
 import zlib
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from .files import make_folder, replacing, write_bytes, writing
 from .layout import DONE
 from .maps import Maps
 from .merge import Run, open_run
+from .models.spec import Output
 
 Format = Literal["npy", "npz", "png", "csv"]
 COLUMNS = (
@@ -54,14 +56,16 @@ def export(
 
     `video`: one video of the run instead of all. `output` is the file itself where that is one video and the name ends
     in the format, else a folder that gets NAME.npy and so on. `start`, `stop`: a frame number, seconds ("4.8s") or a
-    timecode. `native`: at the stored resolution instead of the displayed size. Raises UsageError, WriteError and what
-    reading the run raises.
+    timecode. `native`: as it is stored instead of at the displayed size. Raises UsageError, WriteError and what reading
+    the run raises.
 
     npy  float32 (T, H, W), memory-mappable, and NAME.json with the frame numbers, times and units
     npz  frame, pts_seconds, status and the maps in one file
     png  a folder NAME of 16-bit grey pictures, 000123.png for frame 123; NAME/scale.json says what grey means
     csv  one line per frame: peak, centroid (displayed pixels; the frame's middle is W / 2, H / 2), entropy,
          central mass; with `native`, quicker, peak density and entropy count stored pixels instead
+
+    Outputs that are one number per frame come with npy, npz and csv.
     """
     write = {"npy": _npy, "npz": _npz, "png": _png, "csv": _csv}[format]
     output = Path(output)
@@ -94,15 +98,22 @@ def _frame(run: Run, name: str, position: int | str) -> int:
 
 def read_map(maps: Maps, frame: int, native: bool) -> np.ndarray:
     """One frame of the first output, float32: (H, W), or as stored for what is no map."""
-    first = next(iter(maps.outputs.values()))
-    if native or first.readback is None:
+    if native or maps.first.readback is None:
         return maps.native(frame)
     return maps.full_size(frame)
 
 
-def describe(maps: Maps, frames: list[int]) -> dict[str, Any]:
+def exported(maps: Maps, native: bool) -> Output:
+    """What `read_map` gives: the first output, or the density that a priority map becomes at full size."""
+    first = maps.first
+    if first.kind == "priority" and first.is_density and not native:
+        return replace(first, name="log_density", kind="log_density", units="nats")
+    return first
+
+
+def describe(maps: Maps, frames: list[int], native: bool) -> dict[str, Any]:
     """What a file of bare numbers does not say."""
-    first = next(iter(maps.outputs.values()))
+    first = exported(maps, native)
     rows = np.searchsorted(maps.frame, frames)
     return {
         "video": maps.name,
@@ -115,24 +126,28 @@ def describe(maps: Maps, frames: list[int]) -> dict[str, Any]:
         "frame": frames,
         "pts_seconds": maps.pts_seconds[rows].tolist(),
         "status": maps.status[rows].tolist(),
+        **{name: [_number(value) for value in values[rows]] for name, values in maps.scalars.items()},
     }
+
+
+def _number(value: np.float32) -> float | None:
+    return None if np.isnan(value) else float(value)  # JSON knows no NaN
 
 
 def _npy(maps: Maps, frames: list[int], path: Path, native: bool) -> None:
     with replacing(path) as part, open(part, "wb") as file:
         _write_array(file, maps, frames, native)
-    write_bytes(path.with_suffix(".json"), _json(describe(maps, frames)))
+    write_bytes(path.with_suffix(".json"), _json(describe(maps, frames, native)))
 
 
 def _npz(maps: Maps, frames: list[int], path: Path, native: bool) -> None:
-    first = next(iter(maps.outputs))
-    facts = describe(maps, frames)
-    small = {name: np.array(facts[name]) for name in ("frame", "pts_seconds", "status")}
+    rows = np.searchsorted(maps.frame, frames)
+    small = {"frame": maps.frame, "pts_seconds": maps.pts_seconds, "status": maps.status, **maps.scalars}
     with replacing(path) as part, zipfile.ZipFile(part, "w") as archive:
         for name, array in small.items():
             with archive.open(f"{name}.npy", "w") as file:
-                np.lib.format.write_array(file, array)
-        with archive.open(f"{first}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array[rows])
+        with archive.open(f"{exported(maps, native).name}.npy", "w", force_zip64=True) as file:
             _write_array(file, maps, frames, native)
 
 
@@ -145,9 +160,9 @@ def _write_array(file: Any, maps: Maps, frames: list[int], native: bool) -> None
 
 
 def _png(maps: Maps, frames: list[int], folder: Path, native: bool) -> None:
-    first = next(iter(maps.outputs.values()))
+    first = exported(maps, native)
     if first.kind not in ("log_density", "saliency_map"):
-        raise UsageError(f"{first.name} is no map: export it as npy or npz")
+        raise UsageError(f"{first.name} {_as_it_is(maps)}: export it as npy or npz")
     if folder.exists() and not (folder / "scale.json").exists():
         raise UsageError(f"{folder} holds something else than exported pictures: give another folder")
     density, holes = first.kind == "log_density", set(maps.holes)
@@ -168,7 +183,7 @@ def _png(maps: Maps, frames: list[int], folder: Path, native: bool) -> None:
             samples = np.rint(np.nan_to_num(relative) * 65535).clip(0, 65535).astype(np.uint16)
             (unfinished / f"{frame:06d}.png").write_bytes(encode_png(samples))
         (unfinished / "scale.json").write_bytes(
-            _json({**describe(maps, frames), "grey": grey, "holes": "black", "highest": highest})
+            _json({**describe(maps, frames, native), "grey": grey, "holes": "black", "highest": highest})
         )
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
@@ -192,14 +207,19 @@ def encode_png(samples: np.ndarray) -> bytes:
 
 
 def _csv(maps: Maps, frames: list[int], path: Path, native: bool) -> None:
-    first = next(iter(maps.outputs.values()))
+    first = exported(maps, native)
     if first.kind != "log_density":
-        raise UsageError(f"{first.name} is no density and has no such summary: export it as npy or npz")
+        raise UsageError(f"{first.name} {_as_it_is(maps)} and has no such summary: export it as npy or npz")
     with replacing(path) as part, open(part, "w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(COLUMNS)
+        table.writerow([*COLUMNS, *maps.scalars])
         for frame in frames:
-            table.writerow(_summary(maps, frame, native))
+            scalars = [maps.output(name, frame) for name in maps.scalars]
+            table.writerow([*_summary(maps, frame, native), *("" if np.isnan(x) else f"{x:g}" for x in scalars)])
+
+
+def _as_it_is(maps: Maps) -> str:
+    return "is a density only without --native" if maps.first.is_density else "is no density"
 
 
 def _summary(maps: Maps, frame: int, native: bool) -> list[int | str]:

@@ -208,9 +208,12 @@ class Densities:
         return stored if abs(stored - frame) < self._step else None
 
     def _read(self, frame: int) -> np.ndarray | None:
-        output = next(iter(self.maps.outputs.values()))
-        native = self.maps.native(frame) if len(self.maps.shape()) == 2 else self.maps.full_size(frame)
-        density = np.exp(native) if output.kind == "log_density" else np.maximum(native, 0)
+        maps, output = self.maps, self.maps.first
+        if output.kind == "priority" and output.is_density:  # becomes one at the size that the model saw
+            shown = maps.log_density(frame, size=(int(maps.info["model_height"]), int(maps.info["model_width"])))
+        else:
+            shown = maps.native(frame) if len(maps.shape()) == 2 else maps.full_size(frame)
+        density = np.exp(shown) if output.is_density or output.kind == "log_density" else np.maximum(shown, 0)
         density = reduced(density)
         total = float(density.sum(dtype=np.float64))
         return density * np.float32(density.size / total) if np.isfinite(total) and total > 0 else None
