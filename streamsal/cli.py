@@ -81,6 +81,8 @@ def parser() -> argparse.ArgumentParser:
     models = command("models", "the models, or all about one", "streamsal models sigmotion")
     models.add_argument("name", nargs="?", metavar="NAME", help="a model's name or a model file")
     models.add_argument("--json", action="store_true")
+    _add_commercial_only(models)
+    _add_weights(command("weights", "checkpoints that models need: get them here, prove them", WEIGHTS_EXAMPLE))
 
     run = command("run", "everything on this machine: plan, infer, merge, render", RUN_EXAMPLE, _what(), _how())
     run.add_argument("videos", nargs="+", metavar="VIDEO|DIR|GLOB", help="videos, directories, globs or @LIST.txt")
@@ -88,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
         "--tasks", type=_positive, metavar="N", help="cut the work into N tasks (default: 1, or 4 per GPU)"
     )
     run.add_argument("--no-render", action="store_true", help="stop after the merge")
+    _add_fixations(run)
     _add_style(run)
 
     plan = command("plan", "cut the work into tasks, without computing", PLAN_EXAMPLE, _what())
@@ -111,6 +114,8 @@ def parser() -> argparse.ArgumentParser:
     _add_run(merge)
     merge.add_argument("--materialise", action="store_true", help="copy the maps: one self-contained file per video")
     merge.add_argument("--verify", action="store_true", help="read every map and check its checksum")
+    merge.add_argument("--device", default="auto", metavar=DEVICES, help="where a second pass over the maps runs")
+    _add_fixations(merge)
 
     render = command("render", "the maps on top of the film, with its sound", RENDER_EXAMPLE)
     _add_run(render)
@@ -129,18 +134,54 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+WEIGHTS_EXAMPLE = "streamsal weights fetch deepgaze_iie"
 RUN_EXAMPLE = "streamsal run talk.mp4"
 PLAN_EXAMPLE = "streamsal plan talk.mp4 --tasks 16 -o talk.streamsal"
 INFER_EXAMPLE = "streamsal infer talk.streamsal --task-id $SLURM_ARRAY_TASK_ID"
 RENDER_EXAMPLE = "streamsal render talk.streamsal -o talk_overlay.mp4 --style side"
+DEVICES = "auto|cpu|cuda|cuda:N|mps"
+WEIGHTS_HELP = "a checkpoint (default: the official one), or stand-ins for tests and benchmarks"
 RUN_HELP = "run directory (default: $STREAMSAL_RUN, else the only *.streamsal here)"
 
 
-def _common() -> argparse.ArgumentParser:
+def _add_weights(weights: argparse.ArgumentParser) -> None:
+    """`streamsal weights ACTION`. Options of all commands may stand before or behind the action."""
+    actions = weights.add_subparsers(required=True, metavar="ACTION", dest="action")
+
+    def action(name: str, about: str) -> argparse.ArgumentParser:
+        made = actions.add_parser(
+            name, help=about, description=about[0].upper() + about[1:] + ".", parents=[_common(argparse.SUPPRESS)]
+        )
+        made.set_defaults(json=False)
+        return made
+
+    fetch = action("fetch", "download what a model needs, or one file of it; without NAME, list what there is")
+    fetch.add_argument("name", nargs="?", metavar="NAME", help="a model's name, or one of a file")
+    _add_commercial_only(fetch)
+    imported = action("import", "copy a file that was downloaded elsewhere into the cache")
+    imported.add_argument("name", metavar="NAME")
+    imported.add_argument("file", metavar="FILE")
+    verify = action("verify", "read the files and compare their checksums with those of their first use")
+    verify.add_argument("name", nargs="?", metavar="NAME", help="default: all that are here")
+    path = action("path", "print where the file lies; without NAME, list all")
+    path.add_argument("name", nargs="?", metavar="NAME")
+    path.add_argument("--json", action="store_true")
+    selftest = action("selftest", "compare our numbers with those of the authors' package, where it is installed")
+    selftest.add_argument("name", metavar="NAME", help="a model's name")
+    selftest.add_argument("pictures", nargs="*", metavar="PICTURE", help="images or videos (default: one drawn here)")
+    selftest.add_argument("--weights", metavar="FILE|synthetic", help=WEIGHTS_HELP)
+    selftest.add_argument(
+        "--dtype", action="append", default=[], choices=("fp32", "fp16", "bf16"), help="repeat for several"
+    )
+    selftest.add_argument("--device", default="auto", metavar=DEVICES)
+    selftest.add_argument("-o", "--output", metavar="FILE.json", help="write all of it as JSON, to attach to an issue")
+
+
+def _common(default: object = False) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(add_help=False)
-    made.add_argument("-v", "--verbose", action="store_true", help="tracebacks with errors")
-    made.add_argument("-q", "--quiet", action="store_true", help="no progress")
-    made.add_argument("--log-json", action="store_true", help="progress as JSON lines on stderr")
+    made.add_argument("-v", "--verbose", action="store_true", default=default, help="tracebacks with errors")
+    made.add_argument("-q", "--quiet", action="store_true", default=default, help="no progress")
+    made.add_argument("--log-json", action="store_true", default=default, help="progress as JSON lines on stderr")
     return made
 
 
@@ -148,9 +189,13 @@ def _what() -> argparse.ArgumentParser:
     """Options that change the numbers: they belong to the plan."""
     made = argparse.ArgumentParser(add_help=False)
     group = made.add_argument_group("what to compute")
-    group.add_argument("--model", default="sigmotion", metavar="NAME|FILE.py", help="default: sigmotion")
-    group.add_argument("--weights", metavar="FILE", help="weights of the model, where it has any")
-    group.add_argument("--no-center-bias", action="store_true", help="leave the model's center prior out")
+    group.add_argument("--model", default="deepgaze_iie", metavar="NAME|FILE.py", help="default: deepgaze_iie")
+    group.add_argument("--weights", metavar="FILE|synthetic", help=WEIGHTS_HELP)
+    bias = group.add_mutually_exclusive_group()
+    bias.add_argument("--center-bias", metavar="NAME|FILE.npy", help="mit1003, ledov, uniform, gaussian or your own")
+    bias.add_argument("--no-center-bias", action="store_true", help="leave the model's center prior out")
+    group.add_argument("--backend", choices=("own", "reference"), help="reference: the authors' own package")
+    _add_commercial_only(group)
     group.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
     _add_positions(group)
     group.add_argument("--long-side", type=_positive, metavar="PX", help="make frames smaller for the model")
@@ -167,11 +212,15 @@ def _how() -> argparse.ArgumentParser:
     """Options that change the speed, not the numbers."""
     made = argparse.ArgumentParser(add_help=False)
     group = made.add_argument_group("how to compute it")
-    group.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
+    group.add_argument("--device", default="auto", metavar=DEVICES)
     group.add_argument(
         "--decode-workers", type=_positive, metavar="N", help="decoders in parallel (default: by the cores)"
     )
     return made
+
+
+def _add_commercial_only(group: Any) -> None:
+    group.add_argument("--commercial-only", action="store_true", help="refuse what is not licensed for commercial use")
 
 
 def _add_range(group: Any) -> None:
@@ -188,6 +237,19 @@ def _add_positions(group: Any) -> None:
 
 def _add_run(made: argparse.ArgumentParser) -> None:
     made.add_argument("run", nargs="?", metavar="RUN", help=RUN_HELP)
+
+
+def _add_fixations(made: argparse.ArgumentParser) -> None:
+    group = made.add_argument_group("where the viewer has looked so far (deepgaze_iii)")
+    group.add_argument(
+        "--fixations",
+        metavar="SOURCE",
+        help="central (default), none, generated, generated:argmax, or FILE.csv of recorded gaze",
+    )
+    group.add_argument(
+        "--scanpaths", type=_positive, metavar="N", help="with generated: average over N of them (default: 1)"
+    )
+    group.add_argument("--seed", type=_seed, metavar="N", help="with generated: which scanpaths (default: 0)")
 
 
 def _add_style(made: argparse.ArgumentParser) -> None:
@@ -210,6 +272,12 @@ def _add_style(made: argparse.ArgumentParser) -> None:
 def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 up")
     return int(text)
 
 

@@ -17,6 +17,8 @@ from .errors import Held, IncompleteRun, MissingInput, PlanMismatch, StreamsalEr
 from .scheduler import number_of_tasks, task_numbers
 
 if TYPE_CHECKING:
+    from .fixations import Source
+    from .plan import Plan
     from .prepare import Request
     from .progress import Progress
 
@@ -43,30 +45,146 @@ def probe(arguments: argparse.Namespace) -> int:
 
 
 def models(arguments: argparse.Namespace) -> int:
-    from .models import MODELS, spec_of
+    from .models import MODELS, commercial
 
     if arguments.name:
-        spec = spec_of(arguments.name)
-        window = spec.window(25.0)
-        facts = {
-            "name": spec.name,
-            "about": spec.summary,
-            "kind": ", ".join(f"{output.name} ({output.kind}, {output.units})" for output in spec.outputs),
-            "window": f"{window.past} frames before, {window.future} after, at 25 frames per second",
-            "px_per_degree": spec.px_per_degree or "any",
-            "licence": spec.licence,
-            "citation": spec.citation,
-        }
+        facts = _model_facts(arguments.name, arguments.commercial_only)
         rows = [[key.replace("_", " "), str(value)] for key, value in facts.items()]
         _print(facts, rows, ["", ""], arguments.json)
         return 0
     table = [
-        {"name": name, "kind": e.kind, "weights": e.needs_weights, "licence": e.licence, "about": e.summary}
+        {"name": name, "kind": e.kind, "weights": _have(e.weights), "licence": e.licence, "about": e.summary}
         for name, e in MODELS.items()
+        if commercial(name) or not arguments.commercial_only
     ]
-    rows = [[r["name"], r["kind"], "needed" if r["weights"] else "none", r["licence"], r["about"]] for r in table]
-    _print(table, rows, ["model", "gives", "weights", "licence", ""], arguments.json)
+    _print(table, [list(row.values()) for row in table], ["model", "gives", "weights", "licence", ""], arguments.json)
     return 0
+
+
+def _model_facts(name: str, commercial_only: bool) -> dict[str, Any]:
+    from .models import MODELS, check_commercial, spec_of, usual_center_bias
+
+    if commercial_only:
+        check_commercial(name, None, usual_center_bias(name))
+    spec, entry = spec_of(name), MODELS.get(name)
+    window = spec.window(25.0)
+    outputs = [*spec.outputs, *spec.derived]
+    return {
+        "name": spec.name,
+        "about": spec.summary,
+        "kind": ", ".join(f"{output.name} ({output.kind}, {output.units})" for output in outputs),
+        "window": f"{window.past} frames before, {window.future} after, at 25 frames per second",
+        "px_per_degree": spec.px_per_degree or "any",
+        "long_side": spec.long_side or "any",
+        "cost": f"{entry.cost} per 1080p frame" if entry and entry.weights else "no network" if entry else "unknown",
+        "weights": _have(entry.weights) if entry else "its own",
+        "files": ", ".join(entry.weights) or "none" if entry else "its own",
+        "licence": spec.licence,
+        "citation": spec.citation,
+    }
+
+
+def _have(names: Sequence[str]) -> str:
+    """Whether the assets of these names are here, in a word."""
+    from .weights import ASSETS, located
+
+    if not names:
+        return "none"
+    return "here" if all(located(ASSETS[name]) for name in names) else "missing"
+
+
+def weights(arguments: argparse.Namespace) -> int:
+    return WEIGHTS[arguments.action](arguments)
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    from .weights import ASSETS, asset_named, fetch
+
+    if not arguments.name:
+        return _list_weights(arguments)
+    names = _assets_of(arguments.name)
+    for asset in map(asset_named, names):
+        if arguments.commercial_only and asset.commercial != "allowed":
+            raise UsageError(f"--commercial-only: the licence of {asset.file} is: {asset.licence}")
+    for name in names:
+        print(fetch(name, progress=_progress(arguments)))
+        print(f"streamsal: {ASSETS[name].file}: licence {ASSETS[name].licence}", file=sys.stderr)
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from .weights import import_file
+
+    print(import_file(arguments.name, Path(arguments.file)))
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from .weights import ASSETS, located, verify
+
+    here = [name for name, asset in ASSETS.items() if located(asset)]
+    rows = []
+    for name in _assets_of(arguments.name) if arguments.name else here:
+        path, sha256 = verify(name)
+        rows.append([name, "as at its first use", sha256, str(path)])
+    _print(rows, rows, ["name", "", "sha256", "file"], arguments.json)
+    return 0
+
+
+def _path(arguments: argparse.Namespace) -> int:
+    from .weights import find
+
+    if not arguments.name:
+        return _list_weights(arguments)
+    print(find(arguments.name))
+    return 0
+
+
+def _list_weights(arguments: argparse.Namespace) -> int:
+    from .weights import ASSETS, address, located
+
+    facts = [
+        {
+            "name": asset.name,
+            "about": asset.about,
+            "megabytes": asset.megabytes or None,
+            "licence": asset.licence,
+            "commercial": asset.commercial,
+            "file": str(located(asset) or ""),
+            "url": address(asset),
+        }
+        for asset in ASSETS.values()
+        if asset.commercial == "allowed" or not getattr(arguments, "commercial_only", False)
+    ]
+    rows = [
+        [f["name"], f["about"], f"{f['megabytes']} MB" if f["megabytes"] else "", f["file"] or f["url"]] for f in facts
+    ]
+    _print(facts, rows, ["name", "", "size", "file, or where it is to be had"], arguments.json)
+    return 0
+
+
+def _selftest(arguments: argparse.Namespace) -> int:
+    from .selftest import selftest
+
+    return selftest(
+        arguments.name,
+        [Path(picture) for picture in arguments.pictures],
+        weights=arguments.weights,
+        dtypes=arguments.dtype or ("fp32",),
+        device=arguments.device,
+        output_json=Path(arguments.output) if arguments.output else None,
+        say=_progress(arguments).say,
+    )
+
+
+WEIGHTS = {"fetch": _fetch, "import": _import, "verify": _verify, "path": _path, "selftest": _selftest}
+
+
+def _assets_of(name: str) -> tuple[str, ...]:
+    """The assets behind a name: all that a model needs, or the one of that name."""
+    from .models import MODELS
+
+    return MODELS[name].weights if name in MODELS and MODELS[name].weights else (name,)
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -82,6 +200,7 @@ def plan(arguments: argparse.Namespace) -> int:
         on_rejected=_report(arguments, failed) if len(videos) > 1 else None,
         say=_progress(arguments).say,
     )
+    _warn_of_stand_ins(plan)
     rows = [
         [
             str(task),
@@ -111,6 +230,8 @@ def infer(arguments: argparse.Namespace) -> int:
         run = _existing_run(str(inputs[0]) if inputs else None)
         plan = Plan.load(run / "plan.json")
         _check_unset(arguments, run)
+        if arguments.commercial_only:
+            _check_commercial(plan)
     else:
         videos = find_videos(arguments.inputs)
         run = _new_run(arguments.output, videos)
@@ -138,16 +259,37 @@ def infer(arguments: argparse.Namespace) -> int:
 def _check_unset(arguments: argparse.Namespace, run: Path) -> None:
     """Options that the plan has decided must not be there to be silently ignored."""
     unset = arguments.plan_defaults
-    given = [name for name in unset if name != "output" and getattr(arguments, name) != unset[name]]
+    given = [
+        name for name in unset if name not in ("output", "commercial_only") and getattr(arguments, name) != unset[name]
+    ]
     if given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UsageError(f"{run} is planned, and {options} would change the plan: leave it out, or plan a new run")
+
+
+def _check_commercial(plan: Plan) -> None:
+    from .models import check_commercial, usual_center_bias
+    from .weights import SYNTHETIC
+
+    model = plan.model
+    bias = str(model.options.get("center_bias", usual_center_bias(model.name)))
+    check_commercial(model.name, SYNTHETIC if model.weights == SYNTHETIC else None, bias)
+
+
+def _warn_of_stand_ins(plan: Plan) -> None:
+    """Loud even when quiet: nobody shall take these maps for a prediction."""
+    from .weights import SYNTHETIC
+
+    if plan.model.weights == SYNTHETIC:
+        text = f"{plan.model.name} has STAND-IN WEIGHTS: its maps mean nothing, they are for tests and benchmarks"
+        print(f"streamsal: {text}", file=sys.stderr)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from .local import cuda_devices, infer_all
     from .merge import merge as merge_run
     from .merge import open_run
+    from .models import spec_of
     from .plan import counted
     from .prepare import find_videos, make_plan
     from .render import render as render_film
@@ -159,17 +301,23 @@ def run(arguments: argparse.Namespace) -> int:
     failed: list[StreamsalError] = []
     devices = cuda_devices() if arguments.device == "auto" else []
     tasks = arguments.tasks or (None if (run / "plan.json").exists() else max(1, 4 * len(devices)))
+    request = _request(arguments, tasks)
+    fixations = _fixations(arguments)
+    if fixations is not None and not spec_of(request.model, **request.options).derived:
+        raise UsageError(f"{request.model} does not depend on fixations: leave --fixations out")
+    _offer_to_fetch(request, progress)
     plan = make_plan(
         videos,
         run,
-        _request(arguments, tasks),
+        request,
         on_rejected=_report(arguments, failed) if len(videos) > 1 else None,
         say=progress.say,
     )
+    _warn_of_stand_ins(plan)
     workers = arguments.decode_workers
     with stop_on_signals() as stop:
         infer_all(run, devices or [arguments.device], decode_workers=workers, progress=progress, stop=stop)
-        merged = merge_run(run)
+        merged = merge_run(run, fixations=fixations, device=arguments.device, progress=progress, stop=stop)
         names = [] if arguments.no_render else [video.name for video in plan.videos]
         for name in names:
             print(
@@ -184,6 +332,29 @@ def run(arguments: argparse.Namespace) -> int:
         text = f"{name}: {counted(len(frames), 'hole')}, without a picture: frame {_some(frames.tolist())}"
         print(f"streamsal: {text}", file=sys.stderr)
     return 1 if failed or holes else 0
+
+
+def _offer_to_fetch(request: Request, progress: Progress) -> None:
+    """On a terminal, asks whether weights that are missing shall be downloaded now."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    from .models import check_commercial, missing_assets, usual_center_bias
+    from .prepare import model_options
+    from .weights import fetch
+
+    bias = str(model_options(request).get("center_bias", usual_center_bias(request.model)))
+    if request.commercial_only:
+        check_commercial(request.model, request.weights, bias)
+    missing = missing_assets(request.model, weights=request.weights, center_bias=bias)
+    if not missing:
+        return
+    for asset in missing:
+        size = f" ({asset.megabytes} MB)" if asset.megabytes else ""
+        print(f"missing: {asset.file}{size}, {asset.about}, licence: {asset.licence}", file=sys.stderr)
+    print("fetch now? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+        for asset in missing:
+            fetch(asset.name, progress=progress)
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -222,8 +393,20 @@ def status(arguments: argparse.Namespace) -> int:
 
 def merge(arguments: argparse.Namespace) -> int:
     from .merge import merge as merge_run
+    from .signals import stop_on_signals
 
-    for path in merge_run(_existing_run(arguments.run), materialise=arguments.materialise, verify=arguments.verify):
+    run, fixations = _existing_run(arguments.run), _fixations(arguments)
+    with stop_on_signals() as stop:
+        merged = merge_run(
+            run,
+            materialise=arguments.materialise,
+            verify=arguments.verify,
+            fixations=fixations,
+            device=arguments.device,
+            progress=_progress(arguments),
+            stop=stop,
+        )
+    for path in merged:
         print(path)
     return 0
 
@@ -294,8 +477,12 @@ def _request(arguments: argparse.Namespace, tasks: int | None) -> Request:
     from .prepare import Request
 
     options = dict(_option(text) for text in arguments.option)
+    if arguments.center_bias:
+        options["center_bias"] = arguments.center_bias
     if arguments.no_center_bias:
         options["center_bias"] = False
+    if arguments.backend:
+        options["backend"] = arguments.backend
     return Request(
         model=arguments.model,
         weights=arguments.weights,
@@ -310,7 +497,17 @@ def _request(arguments: argparse.Namespace, tasks: int | None) -> Request:
         long_side=arguments.long_side,
         px_per_degree=arguments.px_per_degree,
         stream=arguments.stream,
+        commercial_only=arguments.commercial_only,
     )
+
+
+def _fixations(arguments: argparse.Namespace) -> Source | None:
+    """What --fixations, --scanpaths and --seed ask for; None where they ask for nothing."""
+    from .fixations import parse
+
+    if (arguments.fixations, arguments.scanpaths, arguments.seed) == (None, None, None):
+        return None
+    return parse(arguments.fixations or "central", scanpaths=arguments.scanpaths, seed=arguments.seed)
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -22,7 +22,7 @@ from .batches import AHEAD, Job, assemble, model_video, prefetch
 from .devices import inference, resolve_device, resolve_dtype
 from .errors import DeviceError, UsageError
 from .index import VideoIndex, index_video
-from .models import create_model, naming_the_file
+from .models import DEFAULT_MODEL, create_model, naming_the_file
 from .models.spec import Batch, Model, Output, Result, Video
 from .prepare import auto_batch_size, plan_video
 from .progress import Meter
@@ -63,7 +63,7 @@ class Chunk:
 def stream(
     source: str | Path | VideoIndex,
     *,
-    model: str | Model = "sigmotion",
+    model: str | Model = DEFAULT_MODEL,
     start: int | str = 0,
     stop: int | str | None = None,
     every: int = 1,
@@ -98,7 +98,7 @@ def stream(
         video=video,
         model=network,
         model_name=model if isinstance(model, str) else "",
-        batch_size=auto_batch_size(video) if batch_size == "auto" else batch_size,
+        batch_size=auto_batch_size(video, network.spec.bytes_per_px) if batch_size == "auto" else batch_size,
         device=where,
         dtype=resolve_dtype(dtype, where),
     )

@@ -28,7 +28,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.replace(part, path)
             sync_folder(path.parent)
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only file system not even what is not there can be removed
+            part.unlink()
 
 
 @contextlib.contextmanager

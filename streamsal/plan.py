@@ -23,7 +23,7 @@ from typing import Any
 from .errors import MissingInput, PlanMismatch
 from .files import write_bytes
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,11 +179,16 @@ class PlannedVideo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedModel:
-    """The model of a run: its name or file, its weights file, and the checksum of what these two hold."""
+    """The model of a run: its name or file, its weights file, and the checksum of what these two hold.
+
+    `weights` is a path or "synthetic"; `center_bias` is the path of its center bias where that comes from a file.
+    """
 
     name: str
     weights: str = ""
     sha256: str = ""
+    center_bias: str = ""
+    center_bias_sha256: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -214,7 +219,7 @@ class Plan:
         content = self.to_dict()
         for video in content["videos"]:
             del video["path"], video["mtime_ns"]
-        del content["version"], content["model"]["weights"]
+        del content["version"], content["model"]["weights"], content["model"]["center_bias"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def rows(self, shard: int) -> int:
@@ -366,7 +371,7 @@ def differences(planned: Plan, wanted: Plan, *, shards: bool) -> list[str]:
             )
         else:
             found += _fields(f"{video.name}: ", video, other, skip={"path", "mtime_ns", "size"})
-    found += _fields("model ", planned.model, wanted.model, skip={"weights"})
+    found += _fields("model ", planned.model, wanted.model, skip={"weights", "center_bias"})
     found += _fields("", planned.settings, wanted.settings)
     if planned.batch_size != wanted.batch_size:
         found.append(f"batch size {planned.batch_size} in the plan, {wanted.batch_size} now")

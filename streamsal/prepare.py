@@ -21,9 +21,20 @@ from . import __version__
 from .errors import BadInput, MissingInput, PlanMismatch, StreamsalError, UsageError
 from .files import lock, make_folder
 from .index import VideoIndex, index_video
-from .models import code_sha256, is_user_file, spec_of, weights_sha256
+from .models import (
+    DEFAULT_MODEL,
+    check_commercial,
+    code_sha256,
+    is_user_file,
+    spec_of,
+    usual_center_bias,
+    weights_file,
+    weights_sha256,
+    with_stand_in_bias,
+)
 from .models.spec import ModelSpec
 from .plan import Plan, PlannedModel, PlannedVideo, Settings, cut, differences
+from .weights import checksum, find
 
 # fmt: off
 SUFFIXES = frozenset({
@@ -33,6 +44,9 @@ SUFFIXES = frozenset({
 # fmt: on
 HDR = {16: "PQ", 18: "HLG"}  # transfer functions of ITU-T H.273
 LARGE_BYTES = 64 << 20  # a file that takes seconds to index
+STAGING_BYTES = 48 << 20
+MODEL_BYTES = 2 << 30
+OFF_SCALE = 1.25  # frames larger than this many times those that a model was trained on
 Position = int | str
 
 
@@ -40,10 +54,10 @@ Position = int | str
 class Request:
     """What a user asks of a run; every field has the meaning of the option of that name.
 
-    `tasks` None: as the plan in the run directory says, one if there is none.
+    `tasks` None: as the plan in the run directory says, one if there is none. `weights` "synthetic": stand-ins.
     """
 
-    model: str = "sigmotion"
+    model: str = DEFAULT_MODEL
     weights: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     tasks: int | None = None
@@ -56,6 +70,7 @@ class Request:
     long_side: int | None = None
     px_per_degree: float | None = None
     stream: int | None = None
+    commercial_only: bool = False
 
     def __post_init__(self) -> None:
         for name in ("tasks", "every", "batch_size", "long_side"):
@@ -80,15 +95,11 @@ def make_plan(
 
     Several may call this at once; one makes the plan, the others wait and read it. `on_rejected` is told of each file
     that is no readable video, and the rest is planned; without it the first such file raises.
-    Raises MissingInput, VideoError, UsageError, PlanMismatch (saying what differs), WriteError.
+    Raises MissingInput, MissingWeights, VideoError, UsageError, PlanMismatch (saying what differs), WriteError.
     """
-    spec = spec_of(request.model, **request.options)
-    model = PlannedModel(
-        name=os.path.abspath(request.model) if is_user_file(request.model) else request.model,
-        weights=os.path.abspath(request.weights) if request.weights else "",
-        sha256=model_sha256(request.model, request.weights),
-        options=dict(request.options),
-    )
+    options = model_options(request)
+    spec = spec_of(request.model, **options)
+    model = plan_model(request, options)
     paths = [Path(os.path.abspath(video)) for video in videos]
     names = video_names(paths)
     make_folder(run)
@@ -106,8 +117,9 @@ def make_plan(
                 error = failure
         if not planned:
             raise error or MissingInput("no video was named")
-        plan = _cut(planned, model, request, old)
+        plan = _cut(planned, model, spec, request, old)
         if old is None:
+            say_doubts(plan, spec, say)
             plan.save(Path(run) / "plan.json")
             return plan
         different = differences(old, plan, shards=request.tasks is not None)
@@ -118,9 +130,71 @@ def make_plan(
         return old
 
 
-def _cut(planned: Sequence[PlannedVideo], model: PlannedModel, request: Request, old: Plan | None) -> Plan:
+def model_options(request: Request) -> dict[str, Any]:
+    """The model's options as the plan has them: its center bias a name or an absolute path.
+
+    Raises UsageError, MissingInput and BadInput for a center bias that the model cannot take.
+    """
+    options = with_stand_in_bias(request.model, request.weights, request.options)
+    given = options.get("center_bias")
+    if given is None or not usual_center_bias(request.model):
+        if isinstance(given, str):
+            raise UsageError(f"{request.model} takes no --center-bias: leave it out")
+        return options
+    if given is False:
+        given = "uniform"
+    return {**options, "center_bias": os.path.abspath(given) if str(given).endswith(".npy") else given}
+
+
+def plan_model(request: Request, options: Mapping[str, Any]) -> PlannedModel:
+    """The model with everything it reads found, checked and named by its checksum; nothing is downloaded."""
+    name, bias = request.model, str(options.get("center_bias", usual_center_bias(request.model)))
+    if request.commercial_only:
+        check_commercial(name, request.weights, bias)
+    weights = weights_file(name, request.weights)
+    template = center_bias_file(name, options)
+    return PlannedModel(
+        name=os.path.abspath(name) if is_user_file(name) else name,
+        weights=weights,
+        sha256=model_sha256(name, request.weights),
+        center_bias=template,
+        center_bias_sha256=checksum(Path(template)) if template else "",
+        options=dict(options),
+    )
+
+
+def center_bias_file(model: str, options: Mapping[str, Any]) -> str:
+    """The file that the model's center bias comes from; empty where it is computed. Raises what reading it raises."""
+    usual = usual_center_bias(model)
+    if not usual:
+        return ""
+    from .models.center_bias import template
+
+    bias = str(options.get("center_bias", usual))
+    template(bias)
+    if bias.endswith(".npy"):
+        return bias
+    return str(find(f"centerbias_{bias}")) if bias in ("mit1003", "ledov") else ""
+
+
+def say_doubts(plan: Plan, spec: ModelSpec, say: Callable[[str], None]) -> None:
+    """What the numbers of this plan may not mean, in a line each."""
+    settings = plan.settings
+    if spec.long_side and settings.long_side is None and settings.px_per_degree is None:
+        large = max(plan.videos, key=lambda video: max(video.height, video.width))
+        side = max(large.height, large.width)
+        if side > OFF_SCALE * spec.long_side:
+            say(
+                f"{large.name}: {side} px is more than {spec.name} was trained at: "
+                f"--long-side {spec.long_side} is closer to that, and faster"
+            )
+
+
+def _cut(
+    planned: Sequence[PlannedVideo], model: PlannedModel, spec: ModelSpec, request: Request, old: Plan | None
+) -> Plan:
     size = request.batch_size
-    batch_size = min(auto_batch_size(video) for video in planned) if size == "auto" else size
+    batch_size = min(auto_batch_size(video, spec.bytes_per_px) for video in planned) if size == "auto" else size
     if size == "auto" and old is not None:
         batch_size = old.batch_size
     n_shards = request.tasks or (len(old.shards) if old else 1)
@@ -187,13 +261,16 @@ def model_sha256(model: str, weights: str | None) -> str:
 
 
 def check_model(planned: PlannedModel) -> None:
-    """Raises PlanMismatch when weights or model file are not those that the plan was made with."""
-    found = model_sha256(planned.name, planned.weights or None)
-    if found != planned.sha256:
-        raise PlanMismatch(
-            f"{planned.weights or planned.name} has changed since the plan was made (sha256 {planned.sha256[:8]} then, "
-            f"{found[:8]} now): put the old one back, or plan a new run with -o"
-        )
+    """Raises PlanMismatch when weights, center bias or model file are not those that the plan was made with."""
+    found = {planned.weights or planned.name: (planned.sha256, model_sha256(planned.name, planned.weights or None))}
+    if planned.center_bias:
+        found[planned.center_bias] = (planned.center_bias_sha256, checksum(Path(planned.center_bias)))
+    for what, (then, now) in found.items():
+        if then != now:
+            raise PlanMismatch(
+                f"{what} has changed since the plan was made (sha256 {then[:8]} then, {now[:8]} now): put the old one "
+                "back, or plan a new run with -o"
+            )
 
 
 def checked_index(run: Path, video: PlannedVideo) -> VideoIndex:
@@ -229,6 +306,8 @@ def plan_video(
         raise UsageError(f"{name}: no frame from {start} to {end}; the video has frames 0 to {index.n_frames - 1}")
     height, width = index.display_height, index.display_width
     scale = model_scale(height, width, spec, long_side, px_per_degree)
+    model_height, model_width = max(1, round(height * scale)), max(1, round(width * scale))
+    check_size(name, model_height, model_width, spec)
     return PlannedVideo(
         name=name,
         path=index.path,
@@ -240,14 +319,23 @@ def plan_video(
         frame_rate=index.frame_rate,
         height=height,
         width=width,
-        model_height=max(1, round(height * scale)),
-        model_width=max(1, round(width * scale)),
+        model_height=model_height,
+        model_width=model_width,
         start=first,
         stop=last,
         every=every,
         past=window.past,
         future=window.future,
     )
+
+
+def check_size(name: str, height: int, width: int, spec: ModelSpec) -> None:
+    """Raises UsageError for frames that the model cannot compute."""
+    if min(height, width) < spec.min_side:
+        raise UsageError(
+            f"{name}: frames of {width}x{height} px are too small for {spec.name}, which needs {spec.min_side} px a "
+            "side: take another model or another scale"
+        )
 
 
 def model_scale(height: int, width: int, spec: ModelSpec, long_side: int | None, px_per_degree: float | None) -> float:
@@ -281,12 +369,15 @@ def frame_at(index: VideoIndex, position: Position, name: str) -> int:
     return int(np.searchsorted(index.pts_seconds - index.pts_seconds[0], seconds - 1e-6))
 
 
-def auto_batch_size(video: PlannedVideo) -> int:
-    """Frames per batch: as many as fit 48 MiB of staging as RGB, a power of two from 1 to 32.
+def auto_batch_size(video: PlannedVideo, bytes_per_px: float = 0.0) -> int:
+    """Frames per batch: as many as fit 48 MiB of staging as RGB and 2 GiB in the model, a power of two from 1 to 32.
 
     48 MiB holds 8 frames of 1080p; larger batches made nothing faster on a CPU and only add latency and memory.
+    `bytes_per_px`: what the model needs on the device per pixel that it sees.
     """
-    fitting = (48 << 20) // (video.height * video.width * 3)
+    fitting = STAGING_BYTES // (video.height * video.width * 3)
+    if bytes_per_px:
+        fitting = min(fitting, int(MODEL_BYTES // (video.model_height * video.model_width * bytes_per_px)))
     return 1 << min(5, max(0, int(math.log2(max(1, fitting)))))
 
 

@@ -26,7 +26,7 @@ from .devices import resolve_device
 from .engine import Dtype, predict
 from .errors import BadInput, MissingWeights
 from .files import write_bytes
-from .models import center_bias, create_model, file_sha256
+from .models import center_bias, create_model
 from .models.deepgaze_reference import import_upstream, peer
 from .sample_clip import open_scene, shot_list
 
@@ -79,7 +79,7 @@ def selftest(
     facts = {
         "model": name,
         "weights": "synthetic" if weights == "synthetic" else weights_file(name, weights).name,
-        "weights_sha256": None if weights == "synthetic" else file_sha256(weights_file(name, weights)),
+        "weights_sha256": None if weights == "synthetic" else weight_files.checksum(weights_file(name, weights)),
         **surroundings(where),
         "tolerance_nats": tolerance,
         "max_difference_nats": worst,

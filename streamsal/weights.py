@@ -140,8 +140,8 @@ def find(name: str) -> Path:
 def missing(asset: Asset) -> str:
     size = f", {asset.megabytes} MB" if asset.megabytes else ""
     return (
-        f"{asset.file} ({asset.about}{size}) is not on this machine: get it there with one of the first two lines, or "
-        f"take a model that needs none\n"
+        f"{asset.file} ({asset.about}{size}) is not on this machine; fetch it, import it, or take a model that needs "
+        f"no weights:\n"
         f"  streamsal weights fetch {asset.name}\n"
         f"  streamsal weights import {asset.name} FILE    (downloaded elsewhere from {asset.url})\n"
         f"  --model sigmotion"
@@ -149,11 +149,14 @@ def missing(asset: Asset) -> str:
 
 
 def checksum(path: Path) -> str:
-    """sha256 of a file of weights; of one in a cache it is known from its first use, if the file has not changed."""
-    for asset in ASSETS.values():
-        if path.name == asset.file and path == located(asset):
-            return sha256(asset, path)
-    return file_sha256(path)
+    """sha256 of a file of weights; of one in a cache it is known from its first use, if the file has not changed.
+
+    Raises MissingWeights where an official file is gone, MissingInput for any other.
+    """
+    asset = next((asset for asset in ASSETS.values() if asset.file == path.name), None)
+    if asset and not path.exists():
+        raise MissingWeights(missing(asset))
+    return sha256(asset, path) if asset and path == located(asset) else file_sha256(path)
 
 
 def sha256(asset: Asset, path: Path, *, always_hash: bool = False) -> str:
@@ -177,6 +180,7 @@ def sha256(asset: Asset, path: Path, *, always_hash: bool = False) -> str:
     if known is None or not here.items() <= known.items():
         formats.require(path, *asset.kinds)
         with contextlib.suppress(WriteError):  # a cache that others keep for us may be read-only
+            make_folder(home())
             write_bytes(record_path(asset), (json.dumps({"sha256": found, **here}, indent=1) + "\n").encode())
     return found
 
@@ -237,8 +241,8 @@ def _fetch(asset: Asset, path: Path, progress: Progress) -> None:
                 progress.update(done // 10**6)
     except DownloadFailed as error:
         raise MissingWeights(
-            f"{asset.file} could not be fetched: {error}. Run the same command again, it resumes; or download the file "
-            f"elsewhere and run `streamsal weights import {asset.name} FILE`"
+            f"{asset.file} could not be fetched: {error}. Try again, it resumes; or download the file elsewhere and run "
+            f"`streamsal weights import {asset.name} FILE`"
         ) from error
     _keep(asset, part, path)
 

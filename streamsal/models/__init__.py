@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MissingInput, StreamsalError, UsageError
+from .. import weights as assets
+from ..errors import StreamsalError, UsageError
 from .spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -30,16 +32,50 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One line of `streamsal models`."""
+    """One line of `streamsal models`.
+
+    `kind`: what it gives in the end. `weights`: names of the assets it needs, see weights.py: its checkpoint and its
+    usual center bias. `cost`: multiply-adds of one 1920 x 1080 frame.
+    """
 
     module: str
     summary: str
     licence: str
     kind: str = "log_density"
-    needs_weights: bool = False
+    weights: tuple[str, ...] = ()
+    cost: str = "no network"
 
 
 MODELS: dict[str, Entry] = {
+    "deepgaze_iie": Entry(
+        module="streamsal.models.deepgaze_iie",
+        summary="fixation density of each frame as a picture: four backbones, 120 readouts",
+        licence="weights: none stated by their authors",
+        weights=("deepgaze_iie", "centerbias_mit1003"),
+        cost="149 GMAC",
+    ),
+    "deepgaze_iii": Entry(
+        module="streamsal.models.deepgaze_iii",
+        summary="density of the next fixation in each frame, given the last four: one backbone, 10 readouts",
+        licence="weights: none stated by their authors",
+        weights=("deepgaze_iii", "centerbias_mit1003"),
+        cost="42 GMAC",
+    ),
+    "deepgaze_mr": Entry(
+        module="streamsal.models.deepgaze_mr",
+        summary="fixation density of each frame of a video from the last 16: VGG-19 features, their mean, one readout",
+        licence="MIT",
+        kind="priority",
+        weights=("deepgaze_mr", "centerbias_ledov"),
+        cost="806 GMAC",
+    ),
+    "deepgaze_i": Entry(
+        module="streamsal.models.deepgaze_i",
+        summary="fixation density of each frame as a picture: one AlexNet layer; a fast baseline",
+        licence="weights: none stated by their authors",
+        weights=("deepgaze_i", "centerbias_mit1003"),
+        cost="7 GMAC",
+    ),
     "sigmotion": Entry(
         module="streamsal.models.sigmotion",
         summary="image signature and camera-compensated motion; needs no weights",
@@ -63,6 +99,9 @@ MODELS: dict[str, Entry] = {
 }
 
 
+DEFAULT_MODEL = "deepgaze_iie"
+
+
 def create_model(
     name_or_path: str | Path,
     *,
@@ -70,8 +109,12 @@ def create_model(
     device: torch.device | str = "cpu",
     **options: Any,
 ) -> Model:
-    """A model by its name in the table, or from a user's own file, ready to `begin` a video on `device`."""
+    """A model by its name in the table, or from a user's own file, ready to `begin` a video on `device`.
+
+    `weights`: a checkpoint's path or its tensors by key, "synthetic" for stand-ins; None: the cached official file.
+    """
     module = model_module(name_or_path)
+    options = with_stand_in_bias(name_or_path, weights, options)
     check_options(name_or_path, module, options)
     if weights is not None:
         check_takes_weights(name_or_path, module)
@@ -94,17 +137,74 @@ def spec_of(name_or_path: str | Path, **options: Any) -> ModelSpec:
     return create_model(name_or_path, **options).spec
 
 
+def with_stand_in_bias(name_or_path: str | Path, weights: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a model; one with stand-in weights has no use for a center bias that has to be downloaded."""
+    synthetic = isinstance(weights, str) and weights == assets.SYNTHETIC
+    if synthetic and usual_center_bias(name_or_path) and "center_bias" not in options:
+        return {**options, "center_bias": "gaussian"}
+    return dict(options)
+
+
+def usual_center_bias(name_or_path: str | Path) -> str:
+    """Name of the center bias a model takes unless told otherwise; empty for one that takes no template."""
+    option = inspect.signature(model_module(name_or_path).build).parameters.get("center_bias")
+    return option.default if option is not None and isinstance(option.default, str) else ""
+
+
+def weights_file(name_or_path: str | Path, weights: str | Path | None = None) -> str:
+    """The weights a run would use: an absolute path, "synthetic", or nothing for a model without any.
+
+    Raises MissingWeights where the official file is needed and not here, UsageError for weights a model cannot take.
+    """
+    if weights is None:
+        entry = MODELS.get(str(name_or_path))
+        return str(assets.find(entry.weights[0])) if entry and entry.weights else ""
+    check_takes_weights(name_or_path, model_module(name_or_path))
+    return assets.SYNTHETIC if str(weights) == assets.SYNTHETIC else os.path.abspath(weights)
+
+
 def weights_sha256(name_or_path: str | Path, weights: str | Path | None = None) -> str | None:
     """Checksum of the weights a run would use; None for a model without any."""
-    if weights is None:
-        return None
-    check_takes_weights(name_or_path, model_module(name_or_path))
-    return file_sha256(Path(weights))
+    path = weights_file(name_or_path, weights)
+    if path == assets.SYNTHETIC:
+        return assets.SYNTHETIC_SHA256
+    return assets.checksum(Path(path)) if path else None
+
+
+def missing_assets(name_or_path: str | Path, *, weights: str | None, center_bias: str) -> list[assets.Asset]:
+    """What a run with these weights and this center bias would need and this machine does not have."""
+    return [asset for asset in needed_assets(name_or_path, weights, center_bias) if assets.located(asset) is None]
+
+
+def needed_assets(name_or_path: str | Path, weights: str | None, center_bias: str) -> list[assets.Asset]:
+    entry = MODELS.get(str(name_or_path))
+    checkpoint = [] if weights or entry is None else list(entry.weights[:1])
+    template = f"centerbias_{center_bias}"
+    return [assets.ASSETS[name] for name in [*checkpoint, *([template] if template in assets.ASSETS else [])]]
+
+
+def check_commercial(name_or_path: str | Path, weights: str | None, center_bias: str) -> None:
+    """Raises UsageError naming the file whose licence does not allow commercial use. A user's own files are his."""
+    entry = MODELS.get(str(name_or_path))
+    used = needed_assets(name_or_path, weights, center_bias)
+    if entry and weights and weights != assets.SYNTHETIC:
+        used += [assets.ASSETS[name] for name in entry.weights[:1]]  # whoever copied it, it is the same checkpoint
+    for asset in used:
+        if asset.commercial != "allowed":
+            raise UsageError(
+                f"--commercial-only: {name_or_path} needs {asset.file}, whose licence is: {asset.licence}; take "
+                "another model (`streamsal models --commercial-only`)"
+            )
+
+
+def commercial(name: str) -> bool:
+    """Whether everything that a model of the table needs is licensed for commercial use."""
+    return all(assets.ASSETS[asset].commercial == "allowed" for asset in MODELS[name].weights)
 
 
 def code_sha256(name_or_path: str | Path) -> str | None:
     """Checksum of a user's own model file; None for a model of the table, whose code the version identifies."""
-    return file_sha256(Path(name_or_path)) if is_user_file(name_or_path) else None
+    return assets.file_sha256(Path(name_or_path)) if is_user_file(name_or_path) else None
 
 
 def is_user_file(name_or_path: str | Path) -> bool:
@@ -126,7 +226,7 @@ def model_module(name_or_path: str | Path) -> ModuleType:
 def load_user_file(path: Path) -> ModuleType:
     """Runs a user's model file as a module of its own; the same unchanged file gives the same module again."""
     # The name carries path and content: an edited file is a new module, and no user file can hide an installed one.
-    identity = hashlib.sha256(f"{path.resolve()}\n{file_sha256(path)}".encode()).hexdigest()[:16]
+    identity = hashlib.sha256(f"{path.resolve()}\n{assets.file_sha256(path)}".encode()).hexdigest()[:16]
     name = f"streamsal_user_model_{identity}"
     if name in sys.modules:
         return sys.modules[name]
@@ -172,7 +272,7 @@ def check_options(name_or_path: str | Path, module: ModuleType, options: Mapping
 
 def check_takes_weights(name_or_path: str | Path, module: ModuleType) -> None:
     entry = MODELS.get(str(name_or_path))
-    takes = entry.needs_weights if entry else "weights" in inspect.signature(module.build).parameters
+    takes = bool(entry.weights) if entry else "weights" in inspect.signature(module.build).parameters
     if not takes:
         raise UsageError(f"model {name_or_path} has no weights to load: leave the weights out")
 
@@ -185,11 +285,3 @@ def check_model(name_or_path: str | Path, model: object) -> None:
     for method, arguments in (("begin", "video"), ("step", "batch, state"), ("end", "state")):
         if not callable(getattr(model, method, None)):
             raise UsageError(f"{what} has no method {method}({arguments}): add one")
-
-
-def file_sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise MissingInput(f"{path} cannot be read ({error.strerror}): name a file that exists") from error

@@ -1,0 +1,267 @@
+"""Weights get here once, stay what they were, and where they are missing the error says what to type."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from file_server import Site, serving
+from program import end, run, start, wait_until
+
+from streamsal import download, weights
+from streamsal.errors import BadInput, MissingInput, MissingWeights, UsageError
+from streamsal.progress import Progress
+
+pytest_plugins = ("small_disk",)
+
+IIE = weights.ASSETS["deepgaze_iie"]
+PATH = "/matthias-k/DeepGaze/releases/download/v1.0.0/deepgaze2e.pth"
+TEMPLATE = "/matthias-k/DeepGaze/releases/download/v1.0.0/centerbias_mit1003.npy"
+QUIET = Progress(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 2 MB that could be any checkpoint."""
+    path = tmp_path_factory.mktemp("elsewhere") / "deepgaze2e.pth"
+    torch.save({"weight": torch.arange(500_000.0)}, path)
+    return path
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serving(Site()) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: Site) -> Path:
+    """An empty cache, and a mirror on this machine in place of the official hosts."""
+    monkeypatch.setenv("STREAMSAL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("STREAMSAL_MIRROR", site.url)
+    monkeypatch.delenv("STREAMSAL_OFFLINE", raising=False)
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.001)
+    return tmp_path / "home"
+
+
+def fetched(site: Site, checkpoint: Path) -> Path:
+    site.files[PATH] = checkpoint.read_bytes()
+    return weights.fetch("deepgaze_iie", progress=QUIET)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def test_every_asset_says_where_it_is_from_and_on_what_terms() -> None:
+    for name, asset in weights.ASSETS.items():
+        assert asset.name == name and asset.url.startswith("https://") and asset.url.endswith("/" + asset.file)
+        assert asset.licence and asset.citation and asset.commercial in ("allowed", "unknown", "forbidden")
+    assert len({asset.file for asset in weights.ASSETS.values()}) == len(weights.ASSETS)
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert weights.home() == tmp_path / "home"
+    monkeypatch.delenv("STREAMSAL_HOME")
+    monkeypatch.delenv("TORCH_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert (weights.home(), weights.hub()) == (Path("/x/streamsal"), Path("/x/torch/hub"))
+    assert str(weights.hub()) == torch.hub.get_dir()
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/h")
+    assert (weights.home(), weights.hub()) == (Path("/h/.cache/streamsal"), Path("/h/.cache/torch/hub"))
+    assert str(weights.hub()) == torch.hub.get_dir()
+
+
+def test_missing_weights_say_what_to_type() -> None:
+    with pytest.raises(MissingWeights) as caught:
+        weights.find("deepgaze_iie")
+    said = str(caught.value).splitlines()
+    assert "deepgaze2e.pth" in said[0] and "not on this machine" in said[0]
+    assert said[1] == "  streamsal weights fetch deepgaze_iie"
+    assert said[2].startswith("  streamsal weights import deepgaze_iie FILE ") and IIE.url in said[2]
+    assert said[3] == "  --model sigmotion"
+    with pytest.raises(UsageError, match="no weights are named 'deepgaze_4': known are deepgaze_iie"):
+        weights.find("deepgaze_4")
+
+
+def test_what_is_fetched_is_found_and_nothing_else_is_left(site: Site, home: Path, checkpoint: Path) -> None:
+    path = fetched(site, checkpoint)
+    assert path == home / "deepgaze2e.pth" == weights.find("deepgaze_iie")
+    assert path.read_bytes() == checkpoint.read_bytes()
+    assert files(home) == [".deepgaze2e.pth.lock", "deepgaze2e.pth", "deepgaze2e.pth.json"]
+    assert weights.fetch("deepgaze_iie", progress=QUIET) == path
+    assert site.served == [(PATH, None)]
+
+
+def test_torch_hub_s_files_are_not_fetched_again(site: Site, home: Path, checkpoint: Path, tmp_path: Path) -> None:
+    hub = tmp_path / "torch" / "hub"
+    kept = hub / "checkpoints" / "deepgaze2e.pth"
+    kept.parent.mkdir(parents=True)
+    shutil.copy(checkpoint, kept)
+    assert weights.fetch("deepgaze_iie", progress=QUIET) == kept == weights.find("deepgaze_iie")
+    clone = hub / "mtangemann_deepgazemr_master" / "data" / "deepgazemr-ledov.pt"
+    clone.parent.mkdir(parents=True)
+    shutil.copy(checkpoint, clone)
+    assert weights.find("deepgaze_mr") == clone
+    assert site.served == [] and files(home) == ["deepgaze2e.pth.json", "deepgazemr-ledov.pt.json"]
+
+
+def test_a_broken_line_is_gone_on_with_at_the_next_command(site: Site, home: Path, checkpoint: Path) -> None:
+    site.cuts = [1_500_000] + [0] * download.ATTEMPTS
+    with pytest.raises(MissingWeights, match=r"cut off at 1\.5 of 2\.0 MB.*Try again, it resumes"):
+        fetched(site, checkpoint)
+    assert (home / "deepgaze2e.pth.part").stat().st_size == 1_500_000
+    site.cuts.clear()
+    assert fetched(site, checkpoint).read_bytes() == checkpoint.read_bytes()
+    assert site.served[-1] == (PATH, "bytes=1500000-") and "deepgaze2e.pth.part" not in files(home)
+
+
+def test_errors_of_the_server_say_how_else_to_get_the_file(site: Site) -> None:
+    with pytest.raises(MissingWeights, match=r"answers 404 .*deepgaze2e\.pth.*weights import deepgaze_iie FILE"):
+        weights.fetch("deepgaze_iie", progress=QUIET)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"<html>404</html>", "but a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"PK\x03\x04 and then nothing", "cut off"),
+        (b"", "an empty file"),
+    ],
+)
+def test_something_else_in_place_of_the_file_is_not_kept(site: Site, home: Path, body: bytes, said: str) -> None:
+    site.files[PATH] = body
+    with pytest.raises(BadInput, match=said):
+        weights.fetch("deepgaze_iie", progress=QUIET)
+    assert files(home) == [".deepgaze2e.pth.lock"]
+
+
+def test_another_file_than_at_first_is_refused(site: Site, home: Path, checkpoint: Path, tmp_path: Path) -> None:
+    path = fetched(site, checkpoint)
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
+    other = (tmp_path / "other.pth").read_bytes()
+    path.unlink()
+    site.files[PATH] = other
+    with pytest.raises(BadInput, match=r"another file than was first used here \(sha256 .{8} then, .{8} now\)"):
+        weights.fetch("deepgaze_iie", progress=QUIET)
+    assert files(home) == [".deepgaze2e.pth.lock", "deepgaze2e.pth.json"]
+    with pytest.raises(BadInput, match="first used here"):
+        weights.import_file("deepgaze_iie", tmp_path / "other.pth")
+    path.write_bytes(other)
+    for ask in (weights.find, weights.verify):
+        with pytest.raises(BadInput, match=rf"deepgaze2e\.pth is not the file .* delete {home}/deepgaze2e\.pth\.json"):
+            ask("deepgaze_iie")
+    (home / "deepgaze2e.pth.json").unlink()
+    assert weights.find("deepgaze_iie") == path
+
+
+def test_a_published_checksum_counts_from_the_beginning(
+    site: Site, home: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(weights.ASSETS, "deepgaze_iie", replace(IIE, sha256="ab" * 32))
+    with pytest.raises(BadInput, match="sha256 abababab"):
+        fetched(site, checkpoint)
+    monkeypatch.setitem(weights.ASSETS, "deepgaze_iie", replace(IIE, sha256=weights.file_sha256(checkpoint)))
+    assert fetched(site, checkpoint).exists()
+
+
+def test_verify_reads_the_file_even_if_it_looks_unchanged(site: Site, checkpoint: Path) -> None:
+    path = fetched(site, checkpoint)
+    assert weights.verify("deepgaze_iie") == (path, weights.file_sha256(checkpoint))
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert weights.find("deepgaze_iie") == path  # same size and time: not read again
+    with pytest.raises(BadInput, match="is not the file that was first used here"):
+        weights.verify("deepgaze_iie")
+    with pytest.raises(MissingWeights, match="weights fetch deepgaze_iii"):
+        weights.verify("deepgaze_iii")
+
+
+def test_checksums_of_cached_and_of_other_files_agree(site: Site, checkpoint: Path) -> None:
+    assert weights.checksum(fetched(site, checkpoint)) == weights.checksum(checkpoint)
+    with pytest.raises(MissingInput):
+        weights.checksum(checkpoint.with_name("no.pth"))
+
+
+def test_a_read_only_cache_is_used_as_it_is(checkpoint: Path, small_disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = small_disk("size=8m")
+    shutil.copy(checkpoint, disk)
+    small_disk("ro")
+    monkeypatch.setenv("STREAMSAL_HOME", str(disk))
+    assert weights.find("deepgaze_iie") == disk / "deepgaze2e.pth"
+    assert files(disk) == ["deepgaze2e.pth"]
+
+
+def test_import_copies_what_fits(home: Path, checkpoint: Path, tmp_path: Path) -> None:
+    renamed = Path(shutil.copy(checkpoint, tmp_path / "download (1)"))
+    assert weights.import_file("deepgaze_iie", renamed) == weights.find("deepgaze_iie") == home / "deepgaze2e.pth"
+    assert files(home) == ["deepgaze2e.pth", "deepgaze2e.pth.json"]
+    assert weights.import_file("deepgaze_iie", home / "deepgaze2e.pth").read_bytes() == checkpoint.read_bytes()
+    with pytest.raises(BadInput, match=r"is not an array in a \.npy file but a torch checkpoint"):
+        weights.import_file("centerbias_mit1003", renamed)
+    with pytest.raises(MissingInput):
+        weights.import_file("deepgaze_iie", tmp_path / "no.pth")
+
+
+def test_offline_means_no_network(site: Site, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMSAL_OFFLINE", "1")
+    with pytest.raises(MissingWeights, match="STREAMSAL_OFFLINE is set, so nothing is fetched"):
+        fetched(site, checkpoint)
+    assert site.served == []
+    monkeypatch.setenv("STREAMSAL_OFFLINE", "0")
+    assert fetched(site, checkpoint).exists()
+
+
+def test_without_a_mirror_the_official_host_is_asked(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
+    assert weights.address(IIE) == site.url + PATH
+    monkeypatch.delenv("STREAMSAL_MIRROR")
+    assert weights.address(IIE) == "https://github.com" + PATH
+
+
+def array() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros((4, 4), np.float32))
+    return file.getvalue()
+
+
+def environment(home: Path, site: Site, tmp_path: Path) -> dict[str, str]:
+    return {"STREAMSAL_HOME": str(home), "STREAMSAL_MIRROR": site.url, "TORCH_HOME": str(tmp_path / "torch")}
+
+
+def test_many_that_start_at_once_download_once(site: Site, home: Path, checkpoint: Path, tmp_path: Path) -> None:
+    site.files = {PATH: checkpoint.read_bytes(), TEMPLATE: array()}
+    site.pause_seconds = 0.03  # a second in all: they meet
+    env = environment(home, site, tmp_path)
+    fetchers = [start("weights", "fetch", "deepgaze_iie", env=env, cwd=tmp_path) for _ in range(6)]
+    outputs = [end(fetcher, 0)[0] for fetcher in fetchers]
+    assert sorted(site.served) == [(TEMPLATE, None), (PATH, None)]
+    assert len(set(outputs)) == 1 and str(home / "deepgaze2e.pth") in outputs[0]
+    assert (home / "deepgaze2e.pth").read_bytes() == checkpoint.read_bytes()
+
+
+def test_a_fetch_that_is_killed_goes_on(site: Site, home: Path, checkpoint: Path, tmp_path: Path) -> None:
+    site.files, site.pause_seconds = {PATH: checkpoint.read_bytes(), TEMPLATE: array()}, 0.1
+    env = environment(home, site, tmp_path)
+    victim = start("weights", "fetch", "deepgaze_iie", env=env, cwd=tmp_path)
+    part = home / "deepgaze2e.pth.part"
+    wait_until(lambda: part.exists() and part.stat().st_size > 0, victim)
+    victim.kill()
+    victim.communicate()
+    site.pause_seconds = 0.0
+    run("weights", "fetch", "deepgaze_iie", env=env, cwd=tmp_path)
+    assert (home / "deepgaze2e.pth").read_bytes() == checkpoint.read_bytes()
+    assert re.fullmatch(r"bytes=\d+-", site.served[1][1] or "")
