@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -69,10 +70,16 @@ VGG19_CONVS = ((0, 2), (5, 7), (10, 12, 14, 16), (19, 21, 23, 25), (28, 30, 32, 
 
 
 def normalized(frames_nhwc: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(n, 3, h, w) pictures in channels_last as the networks were trained on, from uint8 RGB."""
-    std, mean = torch.tensor(STD), torch.tensor(MEAN)
-    scale, shift = (x.view(3, 1, 1).to(frames_nhwc.device) for x in (1 / (255 * std), mean / std))
-    return torch.mul(frames_nhwc.permute(0, 3, 1, 2), scale).sub_(shift).to(dtype)
+    """(n, 3, h, w) pictures as the networks were trained on, in channels_last, from uint8 RGB."""
+    scale, shift = pixel_scale(frames_nhwc.device)
+    return torch.mul(frames_nhwc.permute(0, 3, 1, 2), scale).add_(shift).to(dtype)
+
+
+@cache
+def pixel_scale(device: torch.device) -> tuple[Tensor, Tensor]:
+    # Kept, because a copy to a GPU waits for what the GPU is doing, and a CUDA graph cannot contain it.
+    mean, std = (torch.tensor(x, dtype=torch.float64).view(3, 1, 1) for x in (MEAN, STD))
+    return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
 
 
 def resnet50(weights: Weights, prefix: str) -> nn.Module:
@@ -205,7 +212,11 @@ def affine(weights: Weights, norm: str, eps: float = 1e-5) -> tuple[Tensor, Tens
 
 
 def constant(x: Tensor) -> nn.Parameter:
-    """Float32; in channels_last, which makes the convolutions compute in it, whatever the layout of the picture."""
+    """Float32, and kernels in channels_last: the convolutions then compute in it, whatever the layout of the picture.
+
+    The four networks of DeepGaze IIE on 270x480, one thread of an EPYC: 0.97 s, 1.03 s in NCHW (0.90 and 1.09 s per
+    picture in batches of 4); that is 90 % of what its matrix products reach.
+    """
     layout = torch.channels_last if x.ndim == 4 else torch.contiguous_format
     return nn.Parameter(x.float().contiguous(memory_format=layout), requires_grad=False)
 
@@ -252,7 +263,7 @@ class Conv(nn.Module):
         self.norm = Norm(weights, norm, eps) if norm and self.tapped else None
         if norm and not self.tapped:
             scale, shift = affine(weights, norm, eps)
-            weight *= scale.view(-1, 1, 1, 1)
+            weight = weight * scale.view(-1, 1, 1, 1)
             bias = shift if bias is None else bias * scale + shift
         self.weight = constant(weight)
         self.bias = None if bias is None else constant(bias)
@@ -372,8 +383,8 @@ class DenseBlock(nn.Module):
         shape = (n, start + GROWTH * len(self.layers), h, w)
         grown = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         grown[:, :start] = x
-        for channels, layer in enumerate(self.layers):
-            channels = start + GROWTH * channels
+        for k, layer in enumerate(self.layers):
+            channels = start + GROWTH * k
             layer(grown[:, :channels], grown[:, channels : channels + GROWTH], taps)
         return grown
 
