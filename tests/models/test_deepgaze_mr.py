@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 
 from streamsal import density, synthetic
 from streamsal.devices import inference
+from streamsal.engine import predict
 from streamsal.errors import UsageError
 from streamsal.models import deepgaze_mr
 from streamsal.models.spec import Batch, Video
@@ -107,12 +109,12 @@ def test_log_density_matches_the_fixture(model: deepgaze_mr.DeepGazeMR, name: st
     with np.load(FIXTURES / f"{name}.npz") as wanted:
         frames = np.ascontiguousarray(wanted["video"].transpose(0, 2, 3, 1))
         center_bias = np.log(wanted["center_bias"])
-        values = predicted(model, frames, range(len(frames)), slots=8, center_bias=center_bias)
-        full = [values[frame] for frame in range(15, len(frames))]
-        found = log_density(model, video_of(frames, center_bias), full)
+        clip = partial(predict, model=model, device="cpu", dtype="fp32", center_bias=center_bias)
+        found = clip(frames)[15:]
         np.testing.assert_allclose(found, wanted["log_density"], rtol=0, atol=TOLERANCE)
         np.testing.assert_allclose(np.exp(found.astype(np.float64)).sum((1, 2)), 1, atol=1e-5)
-        np.testing.assert_allclose(values[15]["priority"], wanted["priority15"], rtol=0, atol=TOLERANCE)
+        priority = clip(frames[:16], native=True)[15]
+        np.testing.assert_allclose(priority, wanted["priority15"], rtol=0, atol=TOLERANCE)
 
 
 @BOTH_FIXTURES
