@@ -73,8 +73,10 @@ class Generated:
     def __post_init__(self) -> None:
         if self.choice not in ("sample", "argmax"):
             raise ValueError(f"{self.choice = } is neither sample nor argmax")
-        if not (self.interval_seconds > 0 and self.inhibition_px > 0 and self.scanpaths >= 1 and self.seed >= 0):
-            raise ValueError(f"interval, inhibition and scanpaths are positive, the seed is not negative: {self}")
+        if not (self.interval_seconds > 0 and self.inhibition_px > 0 and self.scanpaths >= 1):
+            raise ValueError(f"interval, inhibition and the number of scanpaths have to be positive: {self}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"{self.seed = } is not in 0 ... 2**63 - 1")
         if self.choice == "argmax" and self.scanpaths > 1:
             raise UsageError("generated:argmax has one scanpath only, more would all be the same: use generated")
 
