@@ -6,6 +6,7 @@ As a program it is a task that can be killed: `python synthetic_run.py RUN TASK 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -74,8 +75,11 @@ def make_run(run: Path, plan: Plan, *, skip: tuple[int, ...] = ()) -> Path:
     return run
 
 
-def parts_of(plan: Plan, number: int, device: str = "cpu") -> list[PartInfo]:
-    return [PartInfo.of(plan, part, outputs=OUTPUTS, device=device, dtype="float32") for part in plan.shards[number]]
+def parts_of(plan: Plan, number: int, device: str = "cpu", constants: tuple[str, ...] = ()) -> list[PartInfo]:
+    return [
+        PartInfo.of(plan, part, outputs=OUTPUTS, constants=constants, device=device, dtype="float32")
+        for part in plan.shards[number]
+    ]
 
 
 def values_of(frames: np.ndarray) -> dict[str, np.ndarray]:
@@ -99,10 +103,11 @@ def append_frames(shard: ShardWriter, part: PartInfo, frames: np.ndarray) -> Non
     shard.append(part, frame=frames, pts_seconds=frames / 25, hole=hole, values=values)
 
 
-def compute_shard(run: Path, number: int, batch: int = 4) -> None:
-    plan = Plan.load(run / "plan.json")
-    with ShardWriter(shard_path(run, number), parts_of(plan, number)) as shard:
+def compute_shard(run: Path, number: int, batch: int = 4, constants: Mapping[str, np.ndarray] | None = None) -> None:
+    plan, constants = Plan.load(run / "plan.json"), constants or {}
+    with ShardWriter(shard_path(run, number), parts_of(plan, number, constants=tuple(constants))) as shard:
         for part in shard.parts:
+            shard.put_constants(part, constants)
             frames = np.array(part.frames)
             for row in range(shard.committed(part), len(frames), batch):
                 append_frames(shard, part, frames[row : row + batch])

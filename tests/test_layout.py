@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from synthetic_run import DENSITY, FEATURES, HOLES, MAP, OUTPUTS, make_plan, make_run, parts_of, values_of
 
-from streamsal.layout import DONE, compress, decompress, load_outputs, offset_name, stored_dtype
+from streamsal.density import full_size
+from streamsal.layout import (
+    DONE,
+    compress,
+    decompress,
+    describe,
+    dump_outputs,
+    load_outputs,
+    offset_name,
+    stored_dtype,
+)
+from streamsal.models.spec import Output, Readback
 from streamsal.plan import Plan
 from streamsal.store import shard_path
 
@@ -55,9 +69,53 @@ def test_other_store_types_read_as_they_say(tmp_path: Path, store_dtype: str, er
         assert np.array_equal(group["saliency"][done], expected["saliency"][done])  # no density: not quantized
 
 
+def test_matrices_read_as_they_say() -> None:
+    rng = np.random.default_rng(2)
+    constants = {name: rng.normal(size=size).astype(np.float32) for name, size in SIZES.items()}
+    priority, k = rng.normal(size=(3, 5, 7)).astype(np.float32), 1
+    readback = Readback(interpolation="matrices")
+    output = Output(name="priority", kind="priority", units="nats", readback=readback, exact=True)
+    text = describe(output, "uint16")["how_to_read"]
+    read = eval(text.split(" is the ")[0], {"constants": constants, "priority": priority, "k": k})
+    tensors = {name: torch.from_numpy(array) for name, array in constants.items()}
+    full = full_size(torch.from_numpy(priority), 30, 41, readback, tensors)[k].numpy()
+    np.testing.assert_allclose(read - np.logaddexp.reduce(read, axis=None, dtype=np.float64), full, atol=1e-5)
+
+
+SIZES = {"rows": (30, 5), "columns": (41, 7), "prior": (30, 41)}
+
+
+@pytest.mark.parametrize(("height", "width", "block"), [(122, 97, 15), (64, 96, 2), (75, 99, 2), (101, 135, 4)])
+def test_repeated_cells_are_those_that_the_attribute_says(height: int, width: int, block: int) -> None:
+    readback = Readback(interpolation="nearest", block=block)
+    text = describe(Output(name="log_density", kind="log_density", units="nats", readback=readback), "float32")
+    (formula,) = re.findall(r"min\(.*h - 1\)", text["how_to_read"])
+    h, w = height // block, width // block
+    down = [eval(formula, {"numpy": np, "i": i, "h": h, "height": height}) for i in range(height)]
+    across = [eval(formula, {"numpy": np, "i": i, "h": w, "height": width}) for i in range(width)]
+    stored = torch.arange(float(h * w)).view(1, h, w) / (h * w)
+    full = full_size(stored, height, width, readback)[0].numpy()
+    expected = stored[0].numpy()[np.ix_(down, across)]
+    np.testing.assert_allclose(full, expected - np.logaddexp.reduce(expected, axis=None, dtype=np.float64), atol=1e-5)
+
+
+def test_exact_outputs_and_numbers_keep_float32() -> None:
+    exact, scalar = replace(MAP, exact=True), replace(FEATURES, scalar=True)
+    for store_dtype in ("float16", "uint16", "float32"):
+        assert stored_dtype(exact, store_dtype) == stored_dtype(scalar, store_dtype) == np.float32
+    assert stored_dtype(replace(DENSITY, exact=True), "uint16") == np.float32
+
+
 def test_attributes_round_trip(tmp_path: Path) -> None:
     (part,) = parts_of(plan_of(30), 0)
     assert load_outputs(part.attributes()["outputs"]) == OUTPUTS
+    nearest = Readback(interpolation="nearest", block=4)
+    outputs = (
+        replace(DENSITY, readback=nearest, exact=True),
+        replace(DENSITY, readback=Readback(gaussian_prior=(0.2, 0.3, 1.0))),
+        replace(FEATURES, scalar=True),
+    )
+    assert load_outputs(dump_outputs(outputs)) == outputs
     assert [offset_name(o) for o in (DENSITY, MAP, FEATURES)] == ["log_offset", None, None]
 
 

@@ -141,6 +141,48 @@ def test_a_damaged_frame_is_named(talks: Path) -> None:
     open_run(talks)["talk.mp4"].log_density(25)
 
 
+def with_constants(folder: Path, *priors: np.ndarray) -> Path:
+    """A run of one video in as many shards as there are constants."""
+    cuts = list(range(4, 4 * len(priors), 4))
+    run = make_run(folder / "r", make_plan({"a.mp4": 4 * len(priors)}, {"a.mp4": cuts}), skip=tuple(range(len(priors))))
+    for number, prior in enumerate(priors):
+        compute_shard(run, number, constants={"prior": prior})
+    return run
+
+
+PRIOR = np.linspace(-5, 0, 12 * 20, dtype=np.float32).reshape(12, 20)
+
+
+@pytest.mark.parametrize("materialise", [False, True])
+def test_constants_come_with_the_merged_file(tmp_path: Path, materialise: bool) -> None:
+    almost = np.nextafter(PRIOR, np.float32(1))  # computed on a machine of another kind
+    run = with_constants(tmp_path, PRIOR, PRIOR, almost)
+    np.testing.assert_array_equal(open_run(run)["a.mp4"].constants["prior"], PRIOR)
+    merge(run, materialise=materialise, verify=True)
+    shutil.rmtree(run / "shards")
+    np.testing.assert_array_equal(open_run(run)["a.mp4"].constants["prior"], PRIOR)
+
+
+def test_shards_computed_with_different_constants_are_not_merged(tmp_path: Path) -> None:
+    run = with_constants(tmp_path, PRIOR, PRIOR, PRIOR + 1)
+    with pytest.raises(BadInput, match=r"0002\.h5 was computed with another prior of a\.mp4 than .*0000\.h5"):
+        merge(run)
+
+
+def test_damaged_constants_are_named(tmp_path: Path) -> None:
+    run = with_constants(tmp_path, PRIOR, PRIOR)
+    (path,) = merge(run)
+    with h5py.File(path, "r+") as file:
+        file["constants/prior"][3] = 1
+    with pytest.raises(BadInput, match=r"constant prior of a\.mp4 is damaged in .*a\.mp4\.h5: delete that file and"):
+        _ = open_run(path)["a.mp4"].constants
+    with h5py.File(shard_path(run, 1), "r+") as file:
+        file["a.mp4/constants/prior"][3] = 1
+    merge(run)  # copies them from the first shard
+    with pytest.raises(BadInput, match=r"constant prior of a\.mp4 is damaged in .*0001\.h5: .*--task-id 1`"):
+        merge(run, verify=True)
+
+
 def test_only_the_video_asked_for_has_to_be_complete(talks: Path) -> None:
     shard_path(talks, 5).unlink()
     opened = open_run(talks)

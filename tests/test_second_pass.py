@@ -139,9 +139,7 @@ def test_before_merging_the_run_says_what_is_still_to_be_made(film: Path, tmp_pa
     maps = open_run(run)[film.name]
     assert maps.log_density(5, "priority").shape == (HEIGHT, WIDTH) and maps.scalar("history_len")[5] == 4
     for read in (maps.log_density, maps.native, lambda frame: maps.output("total", frame)):
-        with pytest.raises(
-            IncompleteRun, match=r"log_density of film\.mov is made .*run `streamsal merge .*r` first"
-        ):
+        with pytest.raises(IncompleteRun, match=r"log_density of film\.mov is made .*run `streamsal merge .*r` first"):
             read(5)
     with pytest.raises(IncompleteRun, match="streamsal merge"):
         export(run, tmp_path / "out", format="npy")
@@ -231,9 +229,7 @@ def test_damage_to_what_was_derived_is_named(film: Path, tmp_path: Path) -> None
     with open(path, "r+b") as file:
         file.seek(where.byte_offset + where.size // 2)
         file.write(b"\x55\xaa\x55")
-    with pytest.raises(
-        BadInput, match=r"frame 7 of film\.mov is damaged in .*film\.mov\.h5: delete that file"
-    ):
+    with pytest.raises(BadInput, match=r"frame 7 of film\.mov is damaged in .*film\.mov\.h5: delete that file"):
         open_run(run)[film.name].log_density(7)
 
 
@@ -264,9 +260,7 @@ def test_constants_are_asked_for_by_name(film: Path, tmp_path: Path) -> None:
         "    return Model(spec(), device, 1.0)\n"
     )
     run = planned(film, tmp_path / "r", 1, model=str(tmp_path / "mine.py"))
-    with pytest.raises(
-        StreamsalError, match=r"constants\(\) gave \['rows'\], the spec of two_passes names"
-    ):
+    with pytest.raises(StreamsalError, match=r"constants\(\) gave \['rows'\], the spec of two_passes names"):
         infer(run, 0)
 
 
