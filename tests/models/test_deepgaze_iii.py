@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from films import write_film
 from torch import Tensor
 
-from streamsal import predict
+from streamsal import open_run, predict
+from streamsal.cli import main
 from streamsal.density import full_size
 from streamsal.errors import BadInput
 from streamsal.fixations import Central, Generated, History, Nothing, Source, cells, read, sampled, uniform
@@ -214,3 +216,57 @@ def test_a_batch_without_a_picture_has_maps_of_the_right_size(iii: DeepGazeIII, 
     found, _ = second_pass(iii, maps[:1], Central())
     none = iii.derive(video()).step({"components": maps[:0]}, TIMES[:0])["log_density"]
     assert none.shape == (0, *found.shape[1:]) == (0, SIZE[0] // BLOCK, SIZE[1] // BLOCK)
+
+
+def test_a_run_by_tasks_equals_an_undivided_one_and_its_scanpath_given_back_makes_the_same_maps(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.mp4", 20)
+
+    def computed(name: str, tasks: int) -> Path:
+        run = tmp_path / name
+        model = ["--model", "deepgaze_iii", "--weights", "synthetic", "--device", "cpu", "--batch-size", "4"]
+        generated = ["--fixations", "generated", "--scanpaths", "2", "--seed", "5", "--store-dtype", "float32"]
+        rest = ["-o", str(run), "--tasks", str(tasks), "--no-render", "-q"]
+        assert main(["run", str(film), *model, *generated, *rest]) == 0
+        return run
+
+    def stored(run: Path) -> dict[str, np.ndarray]:
+        with open_run(run) as opened:
+            maps = opened["film.mp4"]
+            assert list(maps.outputs) == ["log_density", "components"]
+            return {name: np.stack([maps.output(name, frame) for frame in range(20)]) for name in maps.outputs}
+
+    whole, parts = computed("whole", 1), computed("parts", 3)
+    table = (whole / "film.mp4.scanpath.csv").read_text()
+    maps = stored(whole)
+    assert (parts / "film.mp4.scanpath.csv").read_text() == table
+    assert all(np.array_equal(value, maps[name]) for name, value in stored(parts).items())
+    (tmp_path / "gaze.csv").write_text(table)
+    assert main(["merge", str(parts), "--fixations", str(tmp_path / "gaze.csv"), "--device", "cpu", "-q"]) == 0
+    assert all(np.array_equal(value, maps[name]) for name, value in stored(parts).items())
+    assert main(["merge", str(parts), "--device", "cpu", "-q"]) == 0
+    assert not np.array_equal(stored(parts)["log_density"], maps["log_density"])
+
+
+@pytest.mark.parametrize(
+    "asked", [["--fixations", "nowhere"], ["--seed", "1"], ["--model", "uniform", "--fixations", "none"]], ids=" ".join
+)
+def test_fixations_that_cannot_be_had_are_refused_before_anything_is_computed(
+    tmp_path: Path, asked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = write_film(tmp_path / "film.mp4", 2)
+    model = ["--model", "deepgaze_iii", "--weights", "synthetic"]
+    assert main(["run", str(film), "-o", str(tmp_path / "run"), *model, *asked]) == 2
+    assert "fixations" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.needs_cuda
+def test_cuda_gives_the_originals_numbers() -> None:
+    weights = state_dict(deepgaze_iii.template())
+    model = deepgaze_iii.build(weights, device="cuda", center_bias="uniform")
+    measured = np.load(FIXTURES / "iii_101x135_b3.npz")
+    frames, history = measured["image"].transpose(0, 2, 3, 1), (measured["x_hist"], measured["y_hist"])
+    for dtype, tolerance in (("fp32", 1e-4), ("fp16", 0.05)):
+        bias = measured["centerbias"][0]
+        found = predict(frames, model=model, device="cuda", dtype=dtype, center_bias=bias, fixations=history)
+        assert abs(found[0] - measured["log_density"][0, 0]).max() <= tolerance
