@@ -114,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(merge)
     merge.add_argument("--materialise", action="store_true", help="copy the maps: one self-contained file per video")
     merge.add_argument("--verify", action="store_true", help="read every map and check its checksum")
-    merge.add_argument("--device", default="auto", metavar=DEVICES, help="where a second pass over the maps runs")
+    merge.add_argument("--device", default="auto", metavar=DEVICES)
     _add_fixations(merge)
 
     render = command("render", "the maps on top of the film, with its sound", RENDER_EXAMPLE)
