@@ -1,6 +1,6 @@
 """DeepGaze IIE: where people look in a picture, from four image classifiers and 120 small readout networks.
 
-Linardatos, Kümmerer, Press & Bethge 2021. Each frame is a picture of its own. The numbers are those of the authors'
+Linardos, Kümmerer, Press & Bethge 2021. Each frame is a picture of its own. The numbers are those of the authors'
 program, computed in another order: backbones stop at the last layer that is read, readouts share their normalization
 and run on the features' own grid, and the 120 densities are mixed at half the frame's resolution, where the original
 computes them, too, before it repeats every value over 2 x 2 pixels.
@@ -63,7 +63,7 @@ def spec(*, center_bias: str = "mit1003", cuda_graph: bool = False, backend: str
         name="deepgaze_iie",
         summary="fixation density of each frame as a picture: four backbones, 120 readouts",
         licence="weights: none stated by their authors",
-        citation="Linardatos, Kümmerer, Press & Bethge 2021, DeepGaze IIE: Calibrated prediction in and out-of-domain "
+        citation="Linardos, Kümmerer, Press & Bethge 2021, DeepGaze IIE: Calibrated prediction in and out-of-domain "
         "for state-of-the-art saliency modeling, ICCV, 12899-12908",
         outputs=(
             Output(
