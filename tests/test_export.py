@@ -10,12 +10,17 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import two_passes
+from films import destroy_packets, write_film
 from synthetic_run import HEIGHT, WIDTH, make_plan, make_run
 
 from streamsal.errors import UsageError, WriteError
 from streamsal.export import COLUMNS, encode_png, export
 from streamsal.index import index_video
 from streamsal.merge import Run, open_run
+from streamsal.prepare import Request
+from streamsal.prepare import make_plan as make_real_plan
+from streamsal.task import infer
 
 pytest_plugins = ("small_disk",)
 
@@ -156,3 +161,44 @@ def test_a_full_disk_leaves_no_debris(run: Run, small_disk: Callable[[str], Path
         with pytest.raises(WriteError, match="the disk is full"):
             export(run, folder, format=format)
         assert list(folder.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def priorities(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that stores priority maps and a number per frame; frame 3 is a hole."""
+    folder = tmp_path_factory.mktemp("priorities")
+    film = write_film(folder / "film.mov", 6, codec="mjpeg")
+    destroy_packets(film, [3])
+    make_real_plan([film], folder / "r", Request(model=two_passes.__file__, options={"derived": False}))
+    infer(folder / "r", 0, device="cpu")
+    return open_run(folder / "r")
+
+
+def test_priority_maps_are_exported_as_the_densities_they_become(priorities: Run, tmp_path: Path) -> None:
+    maps = priorities["film.mov"]
+    full = maps.log_density(range(6))
+    (path,) = export(priorities, tmp_path / "maps.npy", format="npy")
+    np.testing.assert_array_equal(np.load(path), full)
+    facts = json.loads((tmp_path / "maps.json").read_text())
+    assert (facts["kind"], facts["units"], facts["history_len"]) == ("log_density", "nats", [1, 2, 3, None, 4, 4])
+    (path,) = export(priorities, tmp_path / "maps.npz", format="npz", start=1)
+    with np.load(path) as arrays:
+        np.testing.assert_array_equal(arrays["log_density"], full[1:])
+        np.testing.assert_array_equal(arrays["history_len"], [2, 3, np.nan, 4, 4])
+    (folder,) = export(priorities, tmp_path, format="png")
+    shown = read_png(folder / "000002.png") / 65535
+    np.testing.assert_allclose(shown, np.exp(full[2] - np.nanmax(full)), atol=1e-4)
+    (path,) = export(priorities, tmp_path / "maps.csv", format="csv")
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["history_len"] for row in rows] == ["1", "2", "3", "", "4", "4"]
+    assert float(rows[5]["peak_log_density"]) == pytest.approx(float(full[5].max()), abs=1e-4)
+
+
+def test_priority_maps_as_they_are_stored_are_no_densities(priorities: Run, tmp_path: Path) -> None:
+    (path,) = export(priorities, tmp_path / "maps.npz", format="npz", native=True)
+    with np.load(path) as arrays:
+        np.testing.assert_array_equal(arrays["priority"][2], priorities["film.mov"].output("priority", 2))
+    for format in ("png", "csv"):
+        with pytest.raises(UsageError, match="priority is a density only without --native"):
+            export(priorities, tmp_path / "x", format=format, native=True)

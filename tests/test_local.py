@@ -42,6 +42,22 @@ def test_every_task_is_computed_once(run: Path, devices: list[str]) -> None:
         assert (beat and beat["restarts"]) == (0 if plan.rows(task) else None)
 
 
+def test_the_model_is_loaded_once_for_all_tasks(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.mp4", N_FRAMES)
+    model, log = tmp_path / "mine.py", tmp_path / "log"
+    model.write_text(
+        "from telltale import build as build_telltale, spec\n"
+        "def build(weights=None, *, device):\n"
+        f"    open({str(log)!r}, 'a').write('built ')\n"
+        "    return build_telltale(device=device)\n"
+    )
+    make_plan([film], tmp_path / "r", Request(model=str(model), tasks=4, batch_size=4))
+    infer_all(tmp_path / "r", ["cpu"], decode_workers=1, progress=QUIET)
+    assert log.read_text() == "built "
+    infer_all(tmp_path / "r", ["cpu"], decode_workers=1, progress=QUIET)
+    assert log.read_text() == "built "  # there is nothing left to compute
+
+
 def test_a_process_that_fails_fails_the_run_with_its_exit_code(run: Path) -> None:
     (run.parent / "film.mp4").unlink()
     with pytest.raises(StreamsalError, match="streamsal status") as caught:

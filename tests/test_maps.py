@@ -8,11 +8,18 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
+from films import write_film
 from synthetic_run import HEIGHT, HOLES, OUTPUTS, VIDEOS, WIDTH, make_plan, make_run, values_of
+from torch.nn.functional import interpolate
 
+from streamsal.density import normalize
 from streamsal.errors import BadInput, IncompleteRun
 from streamsal.merge import merge, open_run
+from streamsal.prepare import Request
+from streamsal.prepare import make_plan as make_planned
 from streamsal.store import shard_path
+from streamsal.task import infer
 
 
 def test_a_frame_of_another_computation_is_noticed(talks: Path) -> None:
@@ -85,3 +92,57 @@ def test_many_shards_are_read_with_few_files_open(tmp_path: Path) -> None:
     for frame in maps.frames():
         maps.native(frame)
     assert len(os.listdir("/proc/self/fd")) - before <= 16
+
+
+HALVES = """
+import torch
+from streamsal.density import normalize
+from streamsal.models.spec import ModelSpec, Output, Readback, Result
+
+READBACK = Readback(interpolation="nearest", block={block})
+SPEC = ModelSpec(
+    name="halves", summary="a test", licence="Apache-2.0", citation="none needed",
+    outputs=(Output(name="log_density", kind="log_density", units="nats", readback=READBACK),),
+)
+
+class Model:
+    spec = SPEC
+    def begin(self, video):
+        return video
+    def step(self, batch, video):
+        grid = (video.height // {block}, video.width // {block})
+        maps = [torch.randn(grid, generator=torch.Generator().manual_seed(int(k)))
+                for k in batch.frame[batch.present]]
+        return Result(frame=batch.frame[batch.present], values={{"log_density": normalize(torch.stack(maps))}})
+    def end(self, video):
+        return None
+
+def build(weights=None, *, device):
+    return Model()
+"""
+
+
+@pytest.mark.parametrize(("size", "block"), [((64, 96), 2), ((67, 97), 2), ((75, 130), 4)])
+def test_a_repeated_map_read_back_is_the_model_s_own_full_size_map(
+    tmp_path: Path, size: tuple[int, int], block: int
+) -> None:
+    film = write_film(tmp_path / "film.mov", 3, codec="mjpeg", size=size)
+    (tmp_path / "halves.py").write_text(HALVES.format(block=block))
+    make_planned([film], tmp_path / "r", Request(model=str(tmp_path / "halves.py"), store_dtype="float32"))
+    infer(tmp_path / "r", 0, device="cpu")
+    maps = open_run(tmp_path / "r")["film.mov"]
+    for frame in range(3):
+        grid = (size[0] // block, size[1] // block)
+        own = torch.randn(grid, generator=torch.Generator().manual_seed(frame))
+        own = normalize(interpolate(normalize(own)[None, None], size, mode="nearest")[0, 0])
+        np.testing.assert_array_equal(maps.log_density(frame), own.numpy())
+
+
+def test_a_density_can_be_had_at_another_size(talks: Path) -> None:
+    maps = open_run(talks)["a__talk.mp4"]
+    small = maps.log_density(5, size=(HEIGHT // 4, WIDTH // 4))
+    assert small.shape == (HEIGHT // 4, WIDTH // 4) and abs(np.exp(small, dtype=np.float64).sum() - 1) < 1e-5
+    assert maps.log_density([5, 6], size=(7, 9)).shape == (2, 7, 9)
+    with pytest.raises(ValueError, match="features is not one number per frame"):
+        maps.scalar("features")
+    assert maps.scalars == {} and maps.constants == {}

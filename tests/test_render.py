@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import two_passes
 from corpus import CASES
 from films import destroy_packets, write_film
 from talk import START, TAGS, log_bump, make_run, write_talk
@@ -16,8 +17,10 @@ from streamsal.decode import decode
 from streamsal.errors import PlanMismatch, Stopped, UsageError, WriteError
 from streamsal.index import VideoIndex
 from streamsal.merge import open_run
+from streamsal.prepare import Request, make_plan
 from streamsal.progress import Progress
 from streamsal.render import FLAT, Densities, film_maximum, render, rising_pts
+from streamsal.task import infer
 
 pytest_plugins = ("small_disk",)
 
@@ -171,6 +174,21 @@ def test_one_scale_serves_the_whole_film_and_noise_is_not_stretched(run: Path) -
         peaks = [float(np.exp(log_bump(k)).max()) * 144 for k in range(N_FRAMES)]
         assert film_maximum(densities) == pytest.approx(np.quantile(peaks, 0.95), rel=0.01)
         assert film_maximum(densities) > FLAT
+
+
+@pytest.mark.parametrize("long_side", [None, 80])
+def test_a_priority_map_is_shown_as_the_density_it_becomes(talk: Path, tmp_path: Path, long_side: int | None) -> None:
+    request = Request(model=two_passes.__file__, options={"derived": False}, long_side=long_side, stop=6)
+    make_plan([talk], tmp_path / "run", request)
+    infer(tmp_path / "run", 0, device="cpu")
+    with open_run(tmp_path / "run") as opened:
+        maps = opened[talk.name]
+        seen = (96, 160) if long_side is None else (48, 80)
+        expected = np.exp(maps.log_density(4, size=seen)) * (seen[0] * seen[1])
+        shown = Densities(maps, index_of(tmp_path / "run"), "none").at(4)
+        np.testing.assert_allclose(shown, expected, rtol=1e-3)
+    film = render(tmp_path / "run", tmp_path / "film.mp4", stop=6, **QUICK)
+    assert changed(film, talk, 4) > 0.05
 
 
 def test_a_part_of_a_film_begins_at_zero(run: Path, talk: Path, tmp_path: Path) -> None:
