@@ -232,6 +232,17 @@ class Norm(nn.Module):
         return torch.addcmul(self.shift, x, self.scale)
 
 
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, groups: int) -> Tensor:
+    """`functional.conv2d`, by oneDNN on a CPU.
+
+    With one thread and few frames PyTorch (2.11) does not give 1x1 convolutions to oneDNN, but multiplies matrices with
+    MKL: on an AMD EPYC 60 ... 75 GFLOP/s instead of 105 ... 155, a third of the time of all four backbones.
+    """
+    if x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        return torch.mkldnn_convolution(x, weight, bias, [padding] * 2, [stride] * 2, [1, 1], groups)
+    return functional.conv2d(x, weight, bias, stride, padding, groups=groups)
+
+
 class Conv(nn.Module):
     """A convolution, the batch norm behind it and the activation.
 
@@ -269,7 +280,7 @@ class Conv(nn.Module):
         self.bias = None if bias is None else constant(bias)
 
     def forward(self, x: Tensor, taps: Taps) -> Tensor:
-        y = functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+        y = convolved(x, self.weight, self.bias, self.stride, self.padding, self.groups)
         if self.shifted:
             y = y[:, :, 1 : 1 + x.shape[2] // 2, 1 : 1 + x.shape[3] // 2]
         if self.tapped:
