@@ -87,19 +87,19 @@ def fitted(name: str, found: Mapping[str, Any], template: Mapping[str, Tensor], 
     # Counters of training steps came with torch 0.4.1; nothing reads them.
     missing = [key for key in template if key not in found and not key.endswith(".num_batches_tracked")]
     unexpected = [key for key in found if key not in template]
+    wrong = [key for key, value in found.items() if key in template and _shape(value) != tuple(template[key].shape)]
+    faults = []
     if missing or unexpected:
-        said = [f"it is {what}" for what in [identity(found)] if what]
-        said += [
-            f"{len(keys)} of its {len(of)} tensors {how} ({_some(keys)})"
-            for keys, of, how in ((missing, template, "are missing"), (unexpected, found, "do not belong there"))
-            if keys
-        ]
-        raise BadInput(f"{where} is no checkpoint of {name}: {'; '.join(said)}")
-    wrong = [key for key, value in found.items() if _shape(value) != tuple(template[key].shape)]
+        faults += [f"it is {what}" for what in [identity(found)] if what]
+    if missing:
+        faults.append(f"{len(missing)} of {len(template)} tensors missing ({_some(missing)})")
+    if unexpected:
+        faults.append(f"{len(unexpected)} of {len(found)} tensors not of this model ({_some(unexpected)})")
     if wrong:
-        key = wrong[0]
-        sizes = f"{key} is {_shape(found[key])}, not {tuple(template[key].shape)}"
-        raise BadInput(f"{where} is no checkpoint of {name}: {len(wrong)} tensors have another shape ({sizes})")
+        shapes = f"{wrong[0]} is {_shape(found[wrong[0]])}, not {tuple(template[wrong[0]].shape)}"
+        faults.append(f"{len(wrong)} of {len(found)} tensors of another shape ({shapes})")
+    if faults:
+        raise BadInput(f"{where} is no checkpoint of {name}: {'; '.join(faults)}")
     return {
         key: found[key].to(like.dtype) if key in found else torch.zeros(like.shape, dtype=like.dtype)
         for key, like in template.items()

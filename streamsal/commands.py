@@ -85,12 +85,13 @@ def _model_facts(name: str, commercial_only: bool) -> dict[str, Any]:
 
 
 def _have(names: Sequence[str]) -> str:
-    """Whether the assets of these names are here, in a word."""
+    """Whether the assets of these names are here, and which are not."""
     from .weights import ASSETS, located
 
     if not names:
         return "none"
-    return "here" if all(located(ASSETS[name]) for name in names) else "missing"
+    missing = [name for name in names if not located(ASSETS[name])]
+    return f"missing: {', '.join(missing)}" if missing else "here"
 
 
 def weights(arguments: argparse.Namespace) -> int:
@@ -243,6 +244,7 @@ def infer(arguments: argparse.Namespace) -> int:
         raise PlanMismatch(
             f"{run} is planned as {counted(len(plan.shards), 'task')}, not {arguments.num_tasks}: leave --num-tasks out"
         )
+    _warn_of_stand_ins(plan)
     with stop_on_signals() as stop:
         worker = Worker(
             run, device=arguments.device, decode_workers=arguments.decode_workers, progress=progress, stop=stop

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import __version__
-from .errors import BadInput, MissingInput, PlanMismatch, StreamsalError, UsageError
+from .errors import BadInput, MissingInput, MissingWeights, PlanMismatch, StreamsalError, UsageError
 from .files import lock, make_folder
 from .index import VideoIndex, index_video
 from .models import (
@@ -26,6 +26,7 @@ from .models import (
     check_commercial,
     code_sha256,
     is_user_file,
+    missing_assets,
     spec_of,
     usual_center_bias,
     weights_file,
@@ -34,7 +35,7 @@ from .models import (
 )
 from .models.spec import ModelSpec
 from .plan import Plan, PlannedModel, PlannedVideo, Settings, cut, differences
-from .weights import checksum, find
+from .weights import checksum, find, missing
 
 # fmt: off
 SUFFIXES = frozenset({
@@ -151,6 +152,8 @@ def plan_model(request: Request, options: Mapping[str, Any]) -> PlannedModel:
     name, bias = request.model, str(options.get("center_bias", usual_center_bias(request.model)))
     if request.commercial_only:
         check_commercial(name, request.weights, bias)
+    if absent := missing_assets(name, weights=request.weights, center_bias=bias):
+        raise MissingWeights(missing(*absent))
     weights = weights_file(name, request.weights)
     template = center_bias_file(name, options)
     return PlannedModel(

@@ -137,15 +137,16 @@ def find(name: str) -> Path:
     return path
 
 
-def missing(asset: Asset) -> str:
-    size = f", {asset.megabytes} MB" if asset.megabytes else ""
-    return (
-        f"{asset.file} ({asset.about}{size}) is not on this machine; fetch it, import it, or take a model that needs "
-        f"no weights:\n"
-        f"  streamsal weights fetch {asset.name}\n"
-        f"  streamsal weights import {asset.name} FILE    (downloaded elsewhere from {asset.url})\n"
-        f"  --model sigmotion"
-    )
+def missing(*assets: Asset) -> str:
+    """What to say, and what to type, where files are not here."""
+    sizes = {asset: f", {asset.megabytes} MB" if asset.megabytes else "" for asset in assets}
+    files = " and ".join(f"{asset.file} ({asset.about}{sizes[asset]})" for asset in assets)
+    are = "is" if len(assets) == 1 else "are"
+    lines = [f"{files} {are} not on this machine; fetch or import, or take a model that needs no weights:"]
+    for asset in assets:
+        lines.append(f"  streamsal weights fetch {asset.name}")
+        lines.append(f"  streamsal weights import {asset.name} FILE    (downloaded elsewhere from {asset.url})")
+    return "\n".join([*lines, "  --model sigmotion"])
 
 
 def checksum(path: Path) -> str:
@@ -241,7 +242,7 @@ def _fetch(asset: Asset, path: Path, progress: Progress) -> None:
                 progress.update(done // 10**6)
     except DownloadFailed as error:
         raise MissingWeights(
-            f"{asset.file} could not be fetched: {error}. Try again, it resumes; or download the file elsewhere and run "
+            f"{asset.file} could not be fetched: {error}. Try again, it resumes; or download it elsewhere and run "
             f"`streamsal weights import {asset.name} FILE`"
         ) from error
     _keep(asset, part, path)

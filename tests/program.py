@@ -20,10 +20,8 @@ def start(*arguments: str | Path, env: Mapping[str, str] | None = None, **option
     return subprocess.Popen(
         [sys.executable, "-m", "streamsal", *map(str, arguments)],
         env={**clean, **(env or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
-        **options,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
 
 

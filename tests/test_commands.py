@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import pty
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from program import TELLTALE, run
+import torch
+from file_server import Site, serving
+from program import TELLTALE, run, start
 
 from streamsal.cli import main
 from streamsal.commands import film_path
@@ -110,3 +116,142 @@ def test_films_of_videos_that_differ_in_their_suffix_keep_apart() -> None:
     names = ["talk.mp4", "talk.mkv", "walk.webm", "a__talk.mov"]
     films = [film_path(Path("r"), name, names, "side").name for name in names]
     assert films == ["talk.mp4.side.mp4", "talk.mkv.side.mkv", "walk.side.mkv", "a__talk.side.mp4"]
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No weights on this machine, and no network to get them from."""
+    monkeypatch.setenv("STREAMSAL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("STREAMSAL_OFFLINE", "1")
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of nothing in particular."""
+    path = tmp_path_factory.mktemp("elsewhere") / "w.pth"
+    torch.save({"weight": torch.zeros(10)}, path)
+    return path
+
+
+def test_missing_weights_leave_with_4_and_the_lines_to_type(
+    here: Path, empty_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("run", "plan", "infer"):
+        assert main([command, "film.mp4", "-o", "none"]) == 4
+        err = capsys.readouterr().err
+        assert "\n  streamsal weights fetch deepgaze_iie\n" in err and "--model sigmotion" in err
+    assert not Path("none").exists()
+
+
+def test_stand_in_weights_are_loud(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["film.mp4", "--model", "deepgaze_i", "--weights", "synthetic", "--end", "4", "--quiet", "-o", "stand_in"]
+    for command in ("plan", "infer", "run"):
+        assert main([command, *asked, *(["--no-render"] if command == "run" else [])]) == 0
+        assert "deepgaze_i has STAND-IN WEIGHTS: its maps mean nothing" in capsys.readouterr().err
+    assert main(["infer", "stand_in", "--commercial-only"]) == 0
+    assert "STAND-IN" in capsys.readouterr().err
+
+
+def test_weights_are_imported_verified_and_found(
+    here: Path, empty_cache: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def out(*arguments: str, code: int = 0) -> str:
+        assert main(["weights", *arguments]) == code
+        return capsys.readouterr().out
+
+    kept = empty_cache / "deepgaze2e.pth"
+    out("path", "deepgaze_iie", code=4)
+    assert out("verify") == "name    sha256  file\n"
+    assert out("import", "deepgaze_iie", str(checkpoint)) == f"{kept}\n"
+    assert out("path", "deepgaze_iie") == f"{kept}\n"
+    assert out("verify").splitlines()[1].split()[-2:] == [
+        hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        str(kept),
+    ]
+    facts = {fact["name"]: fact for fact in json.loads(out("path", "--json"))}
+    assert facts["deepgaze_iie"]["file"] == str(kept) and facts["deepgaze_mr"]["file"] == ""
+    out("verify", "deepgaze_iie", code=4)  # the model's center bias is not here
+    kept.write_bytes(kept.read_bytes()[:-1])
+    out("verify", code=65)
+    out("import", "deepgaze_iie", "no.pth", code=66)
+    out("import", "deepgaze_9", str(checkpoint), code=2)
+    out("fetch", "deepgaze_iii", code=4)  # offline
+    out("fetch", "--commercial-only", "deepgaze_iii", code=2)
+    assert "deepgaze2e.pth" in out("fetch") and "deepgaze2e.pth" not in out("fetch", "--commercial-only")
+
+
+def test_options_of_all_commands_stand_before_or_behind_the_action(
+    here: Path, empty_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["-v", "path", "deepgaze_i"], ["path", "deepgaze_i", "-v"]):
+        assert main(["weights", *arguments]) == 4
+        assert "Traceback" in capsys.readouterr().err
+
+
+def test_models_say_licence_and_whether_their_weights_are_here(
+    here: Path, empty_cache: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def models(*arguments: str) -> Any:
+        assert main(["models", "--json", *arguments]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    empty_cache.mkdir()
+    (empty_cache / "deepgaze1.pth").write_bytes(checkpoint.read_bytes())
+    assert {row["name"]: row["weights"] for row in models()}["deepgaze_i"] == "missing: centerbias_mit1003"
+    (empty_cache / "centerbias_mit1003.npy").touch()
+    weights = {row["name"]: row["weights"] for row in models()}
+    assert (weights["deepgaze_i"], weights["sigmotion"]) == ("here", "none")
+    assert weights["deepgaze_iie"] == "missing: deepgaze_iie"
+    free = [row["name"] for row in models("--commercial-only")]
+    assert "deepgaze_mr" in free and "sigmotion" in free and "deepgaze_i" not in free
+    facts = models("deepgaze_i")
+    assert facts["cost"] == "7 GMAC per 1080p frame" and "Kümmerer" in facts["citation"] and facts["weights"] == "here"
+    assert main(["models", "deepgaze_i", "--commercial-only"]) == 2
+    assert "deepgaze1.pth, whose licence is: none stated" in capsys.readouterr().err
+
+
+PATH = "/matthias-k/DeepGaze/releases/download/v1.01/deepgaze1.pth"
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 65), ("n", 4)])
+def test_on_a_terminal_run_offers_to_fetch(
+    here: Path, tmp_path: Path, checkpoint: Path, answer: str, code: int
+) -> None:
+    """What is fetched here is no checkpoint of that model, so the run that follows says so."""
+    ours, theirs = pty.openpty()
+    command = [
+        "run",
+        "film.mp4",
+        "--model",
+        "deepgaze_i",
+        "--center-bias",
+        "uniform",
+        "--no-render",
+        "-o",
+        tmp_path / "r",
+    ]
+    with serving(Site(files={PATH: checkpoint.read_bytes()})) as site:
+        env = {"STREAMSAL_HOME": str(tmp_path / "home"), "STREAMSAL_MIRROR": site.url, "TORCH_HOME": str(tmp_path)}
+        process = start(*command, env=env, cwd=here, stdin=theirs, stderr=theirs)
+        os.close(theirs)
+        os.write(ours, f"{answer}\n".encode())
+        said = everything(ours)
+        assert process.wait() == code, said
+    assert "missing: deepgaze1.pth (244 MB), checkpoint of DeepGaze I, licence: none stated" in said
+    assert "fetch now? [y/N]" in said
+    assert site.served == ([(PATH, None)] if answer == "y" else [])
+    assert ("is no checkpoint of deepgaze_i: " if answer == "y" else "streamsal weights fetch deepgaze_i\r\n") in said
+
+
+def everything(terminal: int) -> str:
+    """What a terminal shows until nobody writes to it any more."""
+    shown = b""
+    try:
+        while piece := os.read(terminal, 1 << 16):
+            shown += piece
+    except OSError:  # Linux: the other side is closed
+        pass
+    os.close(terminal)
+    return shown.decode()

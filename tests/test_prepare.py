@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from films import write_film
 from program import SPEC_ONLY, end, start
 
-from streamsal.errors import MissingInput, PlanMismatch, StreamsalError, UsageError, VideoError
+from streamsal import cli
+from streamsal.engine import stream
+from streamsal.errors import (
+    BadInput,
+    MissingInput,
+    MissingWeights,
+    PlanMismatch,
+    StreamsalError,
+    UsageError,
+    VideoError,
+)
 from streamsal.index import VideoIndex, index_video
-from streamsal.models import spec_of
+from streamsal.models import DEFAULT_MODEL, spec_of
+from streamsal.plan import Plan, PlannedModel, PlannedVideo, Settings
 from streamsal.prepare import (
     Request,
     auto_batch_size,
+    check_model,
     checked_index,
     find_videos,
     frame_at,
@@ -25,8 +40,10 @@ from streamsal.prepare import (
     make_plan,
     model_scale,
     plan_video,
+    say_doubts,
     video_names,
 )
+from streamsal.weights import SYNTHETIC_SHA256, file_sha256
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +252,161 @@ def test_high_dynamic_range_is_said(corpus, tmp_path: Path) -> None:
     for name in ("hevc_2020_10bit", "h264_709"):
         make_plan([corpus.path(name)], tmp_path / name, Request(model="uniform"), say=said.append)
     assert [line for line in said if "not tone mapped" in line and "PQ" in line] == [said[0]]
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No weights on this machine, and no network to get them from."""
+    monkeypatch.setenv("STREAMSAL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("STREAMSAL_OFFLINE", "1")
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+def template(path: Path, value: float = -3.0) -> Path:
+    np.save(path, np.full((8, 8), value, np.float32))
+    return path
+
+
+def checkpoint(path: Path) -> Path:
+    """Enough of one for a plan, which does not look inside."""
+    torch.save({"weight": torch.zeros(10)}, path)
+    return path
+
+
+def test_the_default_model_is_the_same_everywhere() -> None:
+    typed = cli.parser().parse_args(["plan", "film.mp4"]).model
+    assert typed == Request().model == DEFAULT_MODEL == inspect.signature(stream).parameters["model"].default
+
+
+def test_everything_that_is_missing_is_said_at_once(film: Path, empty_cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingWeights) as caught:
+        make_plan([film], tmp_path / "r", Request())
+    for line in ("fetch deepgaze_iie", "import deepgaze_iie FILE", "fetch centerbias_mit1003"):
+        assert f"\n  streamsal weights {line}" in str(caught.value)
+    assert not (tmp_path / "r").exists()
+    checkpoint(empty_cache / "deepgaze2e.pth")
+    with pytest.raises(MissingWeights, match=r"^centerbias_mit1003\.npy \(center bias of MIT1003\) is not on this"):
+        make_plan([film], tmp_path / "r", Request())
+    assert make_plan([film], tmp_path / "r", Request(options={"center_bias": "uniform"})).model.center_bias == ""
+
+
+def test_a_plan_names_weights_and_center_bias_by_path_and_checksum(
+    film: Path, empty_cache: Path, tmp_path: Path
+) -> None:
+    weights, bias = checkpoint(empty_cache / "deepgaze2e.pth"), template(empty_cache / "centerbias_mit1003.npy")
+    model = make_plan([film], tmp_path / "r", Request()).model
+    assert (model.weights, model.center_bias) == (str(weights), str(bias))
+    assert (model.sha256, model.center_bias_sha256) == (file_sha256(weights), file_sha256(bias))
+    check_model(model)
+    moved = Path(shutil.move(bias, tmp_path / "bias.npy"))
+    with pytest.raises(MissingWeights):
+        check_model(model)
+    assert make_plan([film], tmp_path / "s", Request(options={"center_bias": str(moved)})).model.options == {
+        "center_bias": str(moved)
+    }
+    (empty_cache / "centerbias_mit1003.npy.json").unlink()
+    template(bias, -4.0)
+    with pytest.raises(PlanMismatch, match=r"centerbias_mit1003\.npy has changed since the plan was made"):
+        check_model(model)
+    weights.unlink()
+    with pytest.raises(MissingWeights, match="deepgaze2e"):
+        check_model(model)
+
+
+def test_where_weights_lie_does_not_make_another_plan(film: Path, empty_cache: Path, tmp_path: Path) -> None:
+    asked = Request(weights=str(checkpoint(tmp_path / "w.pth")), options={"center_bias": "uniform"})
+    plan = make_plan([film], tmp_path / "r", asked)
+    shutil.copy(tmp_path / "w.pth", empty_cache / "deepgaze2e.pth")
+    assert make_plan([film], tmp_path / "r", replace(asked, weights=None)).id == plan.id
+
+
+def test_stand_in_weights_need_nothing_and_are_recorded_as_such(film: Path, empty_cache: Path, tmp_path: Path) -> None:
+    plan = make_plan([film], tmp_path / "r", Request(weights="synthetic"))
+    assert (plan.model.weights, plan.model.options) == ("synthetic", {"center_bias": "gaussian"})
+    assert plan.model.sha256 == SYNTHETIC_SHA256
+    check_model(plan.model)
+    checkpoint(empty_cache / "deepgaze2e.pth")
+    with pytest.raises(PlanMismatch, match="model sha256"):
+        make_plan([film], tmp_path / "r", Request(options={"center_bias": "gaussian"}))
+    assert make_plan([film], tmp_path / "u", Request(model="uniform")).model.weights == ""
+    with pytest.raises(UsageError, match="uniform has no weights"):
+        make_plan([film], tmp_path / "v", Request(model="uniform", weights="synthetic"))
+
+
+@pytest.mark.parametrize(
+    ("bias", "error", "said"),
+    [
+        ("mit", UsageError, "no center bias is named 'mit': give mit1003, "),
+        ("none.npy", MissingInput, r"no center bias at .*none\.npy"),
+        ("cube.npy", BadInput, r"cube\.npy holds float32 \(2, 2, 2\), but a center bias is one log density"),
+        ("nan.npy", BadInput, r"nan\.npy holds NaN"),
+        ("text.npy", BadInput, r"text\.npy is no \.npy file"),
+    ],
+)
+def test_a_wrong_center_bias_is_one_sentence(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bias: str, error: type[StreamsalError], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("cube.npy", np.zeros((2, 2, 2), np.float32))
+    template(Path("nan.npy"), np.nan)
+    Path("text.npy").write_text("no array")
+    with pytest.raises(error, match=said) as caught:
+        make_plan([film], tmp_path / "r", Request(weights="synthetic", options={"center_bias": bias}))
+    assert "\n" not in str(caught.value) and not Path("r").exists()
+
+
+def test_center_biases_are_for_models_that_take_one(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="sigmotion takes no --center-bias"):
+        make_plan([film], tmp_path / "r", Request(model="sigmotion", options={"center_bias": "mit1003"}))
+    none = make_plan([film], tmp_path / "s", Request(model="sigmotion", options={"center_bias": False}))
+    assert none.model.options == {"center_bias": False}
+    uniform = make_plan([film], tmp_path / "t", Request(weights="synthetic", options={"center_bias": False}))
+    assert uniform.model.options == {"center_bias": "uniform"}
+
+
+def test_frames_that_a_model_cannot_compute_are_refused(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"film\.mp4: frames of 60x40 px are too small for deepgaze_iie, which needs 6"
+    ):
+        make_plan([film], tmp_path / "r", Request(weights="synthetic", long_side=60))
+
+
+def test_frames_off_the_scale_of_the_training_are_said_to_be(index: VideoIndex, tmp_path: Path) -> None:
+    spec = replace(spec_of("uniform"), long_side=1024)
+    said: list[str] = []
+    video = plan_video(index, name="film.mp4", spec=spec)
+    for width, settings in ((1280, {}), (1281, {}), (1920, {"long_side": 1280}), (1920, {"px_per_degree": 40.0})):
+        plan = plan_of(replace(video, width=width, height=1080), **settings)
+        say_doubts(plan, spec, said.append)
+    assert said == [
+        "film.mp4: 1281 px is more than uniform was trained at: --long-side 1024 is closer to that, and faster"
+    ]
+
+
+def plan_of(video: PlannedVideo, **settings: object) -> Plan:
+    model = PlannedModel(name="uniform")
+    return Plan(model=model, settings=Settings(**settings), batch_size=4, videos=(video,), shards=())
+
+
+def test_auto_batch_size_leaves_the_model_2_gibibytes(index: VideoIndex) -> None:
+    video = plan_video(index, name="film", spec=spec_of("uniform"))
+    large = replace(video, height=1080, width=1920, model_height=1080, model_width=1920)
+    assert [auto_batch_size(large, bytes_per_px) for bytes_per_px in (0, 120, 200, 600, 1e4)] == [8, 8, 4, 1, 1]
+    assert auto_batch_size(replace(large, model_height=540, model_width=960), 600) == 4
+
+
+def test_what_is_not_for_commercial_use_is_refused_and_named(film: Path, tmp_path: Path) -> None:
+    def plan(name: str, **asked: object) -> Plan:
+        return make_plan([film], tmp_path / name, Request(commercial_only=True, **asked))
+
+    refused = r"--commercial-only: deepgaze_iie needs deepgaze2e\.pth, whose licence is: none stated"
+    with pytest.raises(UsageError, match=refused):
+        plan("a")
+    with pytest.raises(UsageError, match=refused):
+        plan("b", weights=str(checkpoint(tmp_path / "mine.pth")), options={"center_bias": "uniform"})
+    with pytest.raises(UsageError, match=r"needs centerbias_mit1003\.npy"):
+        plan("c", weights="synthetic", options={"center_bias": "mit1003"})
+    assert plan("d", weights="synthetic").model.name == "deepgaze_iie"
+    assert plan("e", model="sigmotion").model.name == "sigmotion"
