@@ -248,16 +248,16 @@ class Places:
         )
         return maps_khw[:, rows][:, :, columns].flatten(1)[:, None]
 
-    def distances(self, x: float, y: float) -> Tensor:
-        """(3, P) of each place from a fixation: along x, along y, and as the crow flies."""
-        across, down = self.x - x, self.y - y
-        return torch.stack([across, down, (across.square() + down.square()).sqrt()])
+    def distances(self, xy: Tensor) -> Tensor:
+        """(v * 3, P) of each place from v fixations (v, 2): along x, along y, and as the crow flies."""
+        across, down = self.x - xy[:, :1], self.y - xy[:, 1:]
+        return torch.stack([across, down, (across.square() + down.square()).sqrt()], 1).flatten(0, 1)
 
 
 class Head:
     """Scanpath and fixation selection networks of all components, for one frame.
 
-    One component at a time: at 1920x1080, one map of 128 channels on the readout grid is 166 MB.
+    At 1920x1080 the maps of 128 channels of all components are 166 MB; a CPU takes one component at a time.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], device: torch.device) -> None:
@@ -265,13 +265,13 @@ class Head:
 
         def distance_layers(leaf: str) -> Tensor:
             entries = [
-                torch.stack([weights[f"{prefix}.encoding0.convolutions.{back}.{leaf}"] for back in range(LENGTH)])
+                torch.stack([weights[f"{prefix}.encoding0.convolutions.{back}.{leaf}"] for back in range(LENGTH)], 1)
                 for prefix in scanpath
             ]
             return torch.stack(entries).float().to(device)
 
-        self.distance_weight = distance_layers("weight").flatten(3)  # K 4 128 3
-        self.distance_bias = distance_layers("bias")  # K 4 128
+        self.distance_weight = distance_layers("weight").flatten(3)  # K 128 4 3
+        self.distance_bias = distance_layers("bias")  # K 128 4
         saliency = folded(weights, selection, "layernorm0.layernorm_part0", "conv0.conv_part0", "bias0")
         encoding = folded(weights, selection, "layernorm0.layernorm_part1", "conv0.conv_part1", None)
         joined = Layer(weight=torch.cat([saliency.weight, encoding.weight], 2), bias=saliency.bias + encoding.bias)
@@ -279,41 +279,44 @@ class Head:
         self.joined, self.encode, self.select = to(layers, device)
         last = torch.stack([weights[f"{prefix}.conv2.weight"].flatten(1) for prefix in selection])
         self.last = last.float().to(device)  # K 1 16
+        at_once = 1 if device.type == "cpu" else N_COMPONENTS
+        self.chunks = [slice(k, k + at_once) for k in range(0, N_COMPONENTS, at_once)]
 
     def encoding(self, places: Places, history: np.ndarray) -> Tensor:
         """(K, 16, P), normalized: what the scanpath networks make of the fixations (4, 2) that are not NaN."""
-        valid = [back for back in range(LENGTH) if not np.isnan(history[back, 0])]
-        distances = [places.distances(*history[back]) for back in valid]
-        found = []
-        for k, (weights, biases) in enumerate(zip(self.distance_weight, self.distance_bias, strict=True)):
-            wide = biases[valid].sum(0)[:, None].repeat(1, len(places.x))
-            for back, distance in zip(valid, distances, strict=True):
-                wide.addmm_(weights[back], distance)
-            found.append(narrowed(wide, self.encode, k))
-        return normalized_maps(torch.stack(found))
+        valid = ~np.isnan(history[:, 0])
+        device = places.x.device
+        distances = places.distances(torch.from_numpy(history[valid]).float().to(device))
+        known = torch.from_numpy(np.flatnonzero(valid)).to(device)
+        weight, bias = (
+            self.distance_weight[:, :, known].flatten(2),
+            self.distance_bias[:, :, known].sum(2, keepdim=True),
+        )
+        found = [narrowed((weight[k] @ distances).add_(bias[k]), self.encode, k) for k in self.chunks]
+        return normalized_maps(torch.cat(found))
 
     def priority(self, saliency: Tensor, encoding: Tensor) -> Tensor:
         """(K, P) priority maps of (K, 1, P) saliency maps and an encoding."""
         joined, found = torch.cat([normalized_maps(saliency), encoding], 1), []
-        for k, maps in enumerate(joined):
-            wide = torch.addmm(self.joined.bias[k], self.joined.weight[k], maps)
+        for k in self.chunks:
+            wide = torch.baddbmm(self.joined.bias[k], self.joined.weight[k], joined[k])
             found.append(self.last[k] @ narrowed(wide, self.select, k))
-        return torch.cat(found)
+        return torch.cat(found)[:, 0]
 
 
-def narrowed(wide: Tensor, narrow: Layer, k: int) -> Tensor:
-    """(16, P) of (128, P): softplus, layer normalization and convolution of component `k`, softplus.
+def narrowed(wide: Tensor, narrow: Layer, which: slice) -> Tensor:
+    """(k, 16, P) of (k, 128, P): softplus, layer normalization and convolution of some components, softplus.
 
     Centered twice, as `readout.centered` says; the second time on the 16 channels, where it is eight times cheaper.
     """
     x = softplus(wide)
-    n = x.shape[1]
-    x -= x.mean(1).mean()
-    rest = x.mean(1).mean()
-    variance = torch.linalg.vector_norm(x, dim=1).square().mean() / n - rest.square()
-    weight = narrow.weight[k]
-    x = weight @ x - rest * weight.sum(1, keepdim=True)
-    return softplus(torch.addcmul(narrow.bias[k], x, (variance + EPSILON).rsqrt()))
+    n = x.shape[-1]
+    x -= x.mean(-1).mean(-1)[:, None, None]
+    rest = x.mean(-1).mean(-1)[:, None, None]
+    variance = torch.linalg.vector_norm(x, dim=-1).square().mean(-1)[:, None, None] / n - rest.square()
+    weight = narrow.weight[which]
+    x = weight @ x - rest * weight.sum(-1, keepdim=True)
+    return softplus(torch.addcmul(narrow.bias[which], x, (variance + EPSILON).rsqrt()))
 
 
 def normalized_maps(x: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def test_each_frame_has_its_own_history(iii: DeepGazeIII) -> None:
     found = predict(frames, model=iii, device="cpu", batch_size=2, fixations=(x, y))
     for row in range(3):
         alone = predict(frames[:1], model=iii, device="cpu", batch_size=2, fixations=(x[row], y[row]))[0]
-        assert np.array_equal(found[row], alone)
+        assert abs(found[row] - alone).max() <= TOLERANCE  # the last bits depend on the slot in the batch
     assert min(abs(found[i] - found[j]).max() for i, j in ((0, 1), (0, 2), (1, 2))) > 0.01
 
 
