@@ -9,40 +9,31 @@ merged before stays as it is. Knows no pixels, and a model only where the shards
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from .blockfile import COMMIT_BYTES, BlockFile
-from .errors import BadInput, IncompleteRun, MissingInput, UsageError
+from .errors import BadInput, MissingInput, UsageError
 from .files import replacing
-from .layout import (
-    CONSTANTS,
-    DONE,
-    FORMAT,
-    H5,
-    HISTORY,
-    NOT_COMPUTED,
-    STATUS_MEANING,
-    alike,
-    create_chunked,
-    dump_outputs,
-    load_outputs,
-    offset_name,
-    read_constant,
-    read_row,
-    write_constant,
-)
-from .maps import Maps, Segment, damaged_constant, damaged_frame
-from .models.spec import Output
-from .plan import Plan, array_spec, tasks_named
+from .layout import CONSTANTS, H5, STATUS_MEANING, create_chunked, dump_outputs, load_outputs, write_constant
+from .maps import Maps, Segment
+from .plan import Plan
 from .progress import Progress
+from .shards import (
+    StoredPart,
+    check_bytes,
+    joined_arrays,
+    joined_attributes,
+    joined_chunks,
+    shared_constants,
+    whole_shards,
+)
 from .signals import Stop
 from .store import shard_path
 
@@ -51,37 +42,6 @@ if TYPE_CHECKING:
     from .second_pass import SecondPass
 
 MERGED_FORMAT = "streamsal video 1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredPart:
-    """One video's group of one whole shard: its small arrays, and what its large datasets are like.
-
-    `datasets` {output: (shape of one frame, dtype)}. `constants` {name: checksum}. `history`: the attributes that may
-    differ between shards.
-    """
-
-    video: str
-    shard: int
-    path: Path
-    outputs: tuple[Output, ...]
-    derived: tuple[Output, ...]
-    history: Mapping[str, str]
-    arrays: Mapping[str, np.ndarray]
-    datasets: Mapping[str, tuple[tuple[int, ...], np.dtype]]
-    constants: Mapping[str, int]
-
-    @property
-    def segment(self) -> Segment:
-        return Segment(first_row=0, path=self.path, group=self.video, shard=self.shard)
-
-    @property
-    def n_rows(self) -> int:
-        return len(self.arrays["frame"])
-
-
-class Unfinished(Exception):
-    """Why a shard cannot be used, in a few words."""
 
 
 def merge(
@@ -106,7 +66,7 @@ def merge(
     shards = whole_shards(run, plan)
     if verify:
         for parts in shards.values():
-            _verify(parts)
+            check_bytes(parts)
     of_video: dict[str, list[StoredPart]] = {video.name: [] for video in plan.videos}
     for number in sorted(shards):
         for video, part in shards[number].items():
@@ -131,134 +91,6 @@ def merge(
     return written
 
 
-def whole_shards(run: Path, plan: Plan, video: int | None = None) -> dict[int, dict[str, StoredPart]]:
-    """Every shard of the plan by number, or those that hold a part of one video; IncompleteRun if any is not whole."""
-    found: dict[int, dict[str, StoredPart]] = {}
-    missing: dict[int, str] = {}
-    for number, shard in enumerate(plan.shards):
-        if not shard or (video is not None and all(part.video != video for part in shard)):
-            continue
-        try:
-            found[number] = read_shard(run, number, plan)
-        except Unfinished as reason:
-            missing[number] = str(reason)
-    if missing:
-        raise _not_done(run, missing)
-    return found
-
-
-def _not_done(run: Path, missing: Mapping[int, str]) -> IncompleteRun:
-    reasons = [f"{number}: {reason}" for number, reason in missing.items()]
-    few = "; ".join([*reasons[:5], *(["..."] if len(reasons) > 5 else [])])
-    spec = array_spec(missing)
-    if len(missing) == 1:
-        what = f"is not done ({few}): run `streamsal infer {run} --task-id {spec}`"
-    else:
-        what = f"are not done ({few}): run them (`streamsal infer {run} --task-id K`, or a job array of {spec})"
-    return IncompleteRun(f"{tasks_named(list(missing))} of {run} {what} and merge again")
-
-
-def read_shard(run: Path, number: int, plan: Plan) -> dict[str, StoredPart]:
-    """The parts of a whole shard by video. Raises Unfinished."""
-    path = shard_path(run, number)
-    try:
-        with h5py.File(path, "r", locking="best-effort") as file:
-            h5: H5 = file
-            if h5.attrs["format"] != FORMAT:
-                raise Unfinished("written by another version")
-            if h5.attrs["plan_id"] != plan.id:
-                raise Unfinished("of another plan")
-            parts = [_read_part(path, number, h5, plan.videos[part.video].name) for part in plan.shards[number]]
-            if not h5.attrs["complete"]:
-                raise Unfinished("not finished")
-    except FileNotFoundError:
-        raise Unfinished("missing") from None
-    except BlockingIOError:
-        raise Unfinished("still being written") from None
-    except (OSError, RuntimeError, KeyError, ValueError):
-        raise Unfinished("unreadable") from None
-    for part, planned in zip(parts, plan.shards[number], strict=True):
-        if not np.array_equal(part.arrays["frame"], np.array(plan.owned(planned))):
-            raise Unfinished("not the frames of the plan")
-    return {part.video: part for part in parts}
-
-
-def _read_part(path: Path, number: int, h5: H5, video: str) -> StoredPart:
-    group = h5[video]
-    attributes = group.attrs
-    outputs = load_outputs(attributes["outputs"])
-    arrays = {name: group[name][...] for name in ("frame", "pts_seconds", "status")}
-    n_rows, committed = len(arrays["frame"]), int(attributes["committed"])
-    if committed < n_rows or np.any(arrays["status"] == NOT_COMPUTED):
-        raise Unfinished(f"{committed} of {n_rows} frames")
-    n_done = int((arrays["status"] == DONE).sum())
-    datasets = {}
-    for output in outputs:
-        dataset = group[output.name]
-        if output.scalar:
-            arrays[output.name] = dataset[...]
-            continue
-        if dataset.shape[0] != n_rows or dataset.id.get_num_chunks() != n_done:
-            raise Unfinished("unreadable")
-        datasets[output.name] = (dataset.shape[1:], dataset.dtype)
-        for name in (f"{output.name}_crc32", offset_name(output)):
-            if name:
-                arrays[name] = group[name][...]
-    return StoredPart(
-        video=video,
-        shard=number,
-        path=path,
-        outputs=outputs,
-        derived=load_outputs(attributes.get("derived", "[]")),
-        history={name: attributes[name] for name in HISTORY},
-        arrays=arrays,
-        datasets=datasets,
-        constants={
-            name: int(group[CONSTANTS][name].attrs["crc32"]) for name in json.loads(attributes.get("constants", "[]"))
-        },
-    )
-
-
-def _verify(parts: Mapping[str, StoredPart]) -> None:
-    """Read everything in one shard. Raises BadInput naming the first frame that is not what was written."""
-    for part in parts.values():
-        for name in part.constants:
-            _read_constant(part, name)
-        with h5py.File(part.path, "r", locking="best-effort") as file:
-            h5: H5 = file
-            for name in part.datasets:
-                dataset, crcs = h5[part.video][name], part.arrays[f"{name}_crc32"]
-                for row in np.flatnonzero(part.arrays["status"] == DONE):
-                    try:
-                        _, crc32 = read_row(dataset, int(row))
-                    except ValueError:
-                        crc32 = None
-                    if crc32 != crcs[row]:
-                        raise damaged_frame(part.video, int(part.arrays["frame"][row]), part.segment)
-
-
-def _read_constant(part: StoredPart, name: str) -> np.ndarray:
-    try:
-        with h5py.File(part.path, "r", locking="best-effort") as h5:
-            return read_constant(h5[part.video], name)
-    except (OSError, RuntimeError, KeyError, ValueError):
-        raise damaged_constant(part.video, name, part.segment) from None
-
-
-def _constants(parts: list[StoredPart]) -> dict[str, np.ndarray]:
-    """Those of the first shard. Raises BadInput where another shard was computed with others."""
-    first = parts[0]
-    found = {name: _read_constant(first, name) for name in first.constants}
-    for part in parts[1:]:
-        for name, array in found.items():
-            if part.constants[name] != first.constants[name] and not alike(array, _read_constant(part, name)):
-                raise BadInput(
-                    f"{part.path} was computed with another {name} of {part.video} than {first.path}: "
-                    f"delete the wrong one, run {part.segment.command} or {first.segment.command} and merge again"
-                )
-    return found
-
-
 def _write(
     path: Path, parts: list[StoredPart], *, materialise: bool, second_pass: SecondPass | None
 ) -> list[dict[str, float]]:
@@ -268,11 +100,11 @@ def _write(
         file = BlockFile(temporary)
         try:
             with h5py.File(file, "w") as h5:
-                h5.attrs.update(_attributes(parts))
-                for name, array in _joined(parts).items():
+                h5.attrs.update({"format": MERGED_FORMAT, **joined_attributes(parts)})
+                for name, array in joined_arrays(parts).items():
                     h5.create_dataset(name, data=array)
                 h5["status"].attrs["meaning"] = STATUS_MEANING
-                for name, array in _constants(parts).items():
+                for name, array in shared_constants(parts).items():
                     write_constant(h5, name, array)
                 for output in parts[0].outputs:
                     if output.scalar:
@@ -304,27 +136,10 @@ def _write_table(path: Path, table: list[dict[str, float]]) -> None:
         lines.writerows(table)
 
 
-def _attributes(parts: list[StoredPart]) -> dict[str, Any]:
-    """Those of the first shard, with the range of the whole video and every device the shards were computed on."""
-    with h5py.File(parts[0].path, "r", locking="best-effort") as h5:
-        info = {"format": MERGED_FORMAT, **h5[parts[0].video].attrs}
-    del info["committed"]
-    info["stop"] = np.int64(parts[-1].arrays["frame"][-1] + 1)
-    for name in HISTORY:
-        info[name] = "; ".join(dict.fromkeys(x for part in parts for x in part.history[name].split("; ")))
-    return info
-
-
 def _describe(dataset: H5, name: str, part: StoredPart) -> None:
     """Give a merged dataset the attributes it has in a shard."""
     with h5py.File(part.path, "r", locking="best-effort") as h5:
         dataset.attrs.update(h5[f"{part.video}/{name}"].attrs)
-
-
-def _joined(parts: list[StoredPart]) -> dict[str, np.ndarray]:
-    arrays = {name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays}
-    arrays["shard"] = np.repeat(np.array([part.shard for part in parts], np.int32), [part.n_rows for part in parts])
-    return arrays
 
 
 def _link(h5: H5, name: str, parts: list[StoredPart]) -> None:
@@ -345,26 +160,10 @@ def _copy(h5: H5, file: BlockFile, name: str, parts: list[StoredPart]) -> None:
     shape, dtype = parts[0].datasets[name]
     dataset = create_chunked(h5, name, (sum(part.n_rows for part in parts), *shape), dtype)
     _describe(dataset, name, parts[0])
-    for row, chunk in _chunks(name, parts):
+    for row, chunk in joined_chunks(name, parts):
         dataset.id.write_direct_chunk((row,) + (0,) * len(shape), chunk)
         if file.pending_bytes > COMMIT_BYTES:
             file.commit()
-
-
-def _chunks(name: str, parts: list[StoredPart]) -> Iterator[tuple[int, bytes]]:
-    """Compressed frames of one output with their row in the merged file."""
-    first_row, corner = 0, (0,) * len(parts[0].datasets[name][0])
-    for part in parts:
-        with h5py.File(part.path, "r", locking="best-effort") as file:
-            h5: H5 = file
-            chunks = h5[part.video][name].id
-            for row in np.flatnonzero(part.arrays["status"] == DONE):
-                try:
-                    _, chunk = chunks.read_direct_chunk((int(row), *corner))
-                except (OSError, RuntimeError):
-                    raise damaged_frame(part.video, int(part.arrays["frame"][row]), part.segment) from None
-                yield first_row + int(row), chunk
-        first_row += part.n_rows
 
 
 class Run(Mapping[str, Maps]):
@@ -484,9 +283,9 @@ def _joined_maps(parts: list[StoredPart]) -> Maps:
     segments = [replace(part.segment, first_row=int(row)) for row, part in zip(first_rows, parts, strict=False)]
     scalars = {output.name: () for output in parts[0].outputs if output.scalar}
     return Maps(
-        info=_attributes(parts),
+        info=joined_attributes(parts),
         outputs=parts[0].outputs,
-        arrays=_joined(parts),
+        arrays=joined_arrays(parts),
         shapes={**scalars, **{name: shape for name, (shape, _) in parts[0].datasets.items()}},
         segments=dict.fromkeys(parts[0].datasets, segments),
         home=segments[0],

@@ -123,7 +123,7 @@ class Worker:
         return create_model(planned.name, weights=planned.weights or None, device=device, **planned.options), device
 
     def _jobs(self, log: Log) -> list[tuple[PartInfo, Job]]:
-        """What each part of the shard will say of itself, and how to compute it. Videos and weights are checked first."""
+        """What each part of the shard will say of itself, and how to compute it; videos and weights are checked."""
         from .prepare import checked_index
 
         plan, parts = self.plan, self.plan.shards[log.task]
@@ -198,7 +198,7 @@ def _fill(
 
 def holes_if_whole(run: Path, task: int, plan: Plan) -> int | None:
     """Number of holes in a shard that is whole, without loading a model; None for one that is not or is in use."""
-    from .merge import Unfinished, read_shard
+    from .shards import Unfinished, read_shard
     from .store import HOLE
 
     try:

@@ -22,6 +22,7 @@ MAP = Output(name="saliency", kind="saliency_map", units="arbitrary", readback=R
 FEATURES = Output(name="features", kind="features", units="arbitrary")
 OUTPUTS = (DENSITY, MAP, FEATURES)
 HEIGHT, WIDTH = 24, 40  # stored at half of this
+PRIOR = np.linspace(-5, 0, 12 * 20, dtype=np.float32).reshape(12, 20)  # a constant
 HOLES = (7, 31)
 VIDEOS = {"a__talk.mp4": 50, "b__50%b off.mkv": 30}
 CUTS = {"a__talk.mp4": [4, 20, 33], "b__50%b off.mkv": [10]}
@@ -113,6 +114,15 @@ def compute_shard(run: Path, number: int, batch: int = 4, constants: Mapping[str
                 append_frames(shard, part, frames[row : row + batch])
                 shard.commit()
         shard.finish()
+
+
+def run_with_constants(folder: Path, *priors: np.ndarray) -> Path:
+    """A run of one video in as many shards as there are constants."""
+    cuts = list(range(4, 4 * len(priors), 4))
+    run = make_run(folder / "r", make_plan({"a.mp4": 4 * len(priors)}, {"a.mp4": cuts}), skip=tuple(range(len(priors))))
+    for number, prior in enumerate(priors):
+        compute_shard(run, number, constants={"prior": prior})
+    return run
 
 
 def contents(path: Path) -> dict[str, bytes]:

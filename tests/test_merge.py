@@ -9,11 +9,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from synthetic_run import CUTS, VIDEOS, compute_shard, contents, make_plan, make_run, values_of
+from synthetic_run import PRIOR, VIDEOS, compute_shard, contents, make_plan, make_run, run_with_constants, values_of
 
 from streamsal.errors import BadInput, IncompleteRun, MissingInput
 from streamsal.merge import merge, open_run
-from streamsal.plan import Plan
 from streamsal.store import shard_path
 
 
@@ -97,13 +96,6 @@ def test_a_run_with_gaps_is_refused_and_the_old_file_stays(talks: Path) -> None:
     )
 
 
-def test_a_shard_of_another_plan_is_not_merged(talks: Path, tmp_path: Path) -> None:
-    other = make_run(tmp_path / "b", make_plan(VIDEOS, CUTS, store_dtype="float32"))
-    shutil.copy(shard_path(other, 3), shard_path(talks, 3))
-    with pytest.raises(IncompleteRun, match=r"task 3 of .* is not done \(3: of another plan\)"):
-        merge(talks)
-
-
 def test_an_unfinished_shard_can_be_finished_and_merged(talks: Path, undivided: dict[str, dict[str, bytes]]) -> None:
     shard_path(talks, 1).unlink()
     with pytest.raises(
@@ -112,16 +104,6 @@ def test_an_unfinished_shard_can_be_finished_and_merged(talks: Path, undivided: 
         merge(talks)
     compute_shard(talks, 1)
     assert without_shard(merge(talks)[0]) == undivided["a__talk.mp4"]
-
-
-def test_tasks_beyond_the_last_frame_are_not_missed(tmp_path: Path) -> None:
-    plan = make_plan({"a.mp4": 2}, {"a.mp4": [1]})
-    empty = Plan(
-        **{**{f: getattr(plan, f) for f in ("model", "settings", "batch_size", "videos")}, "shards": (*plan.shards, ())}
-    )
-    run = make_run(tmp_path / "a.streamsal", empty, skip=(2,))
-    assert list(open_run(run)["a.mp4"].frame) == [0, 1]
-    assert len(merge(run)) == 1
 
 
 def test_a_damaged_frame_is_named(talks: Path) -> None:
@@ -141,36 +123,18 @@ def test_a_damaged_frame_is_named(talks: Path) -> None:
     open_run(talks)["talk.mp4"].log_density(25)
 
 
-def with_constants(folder: Path, *priors: np.ndarray) -> Path:
-    """A run of one video in as many shards as there are constants."""
-    cuts = list(range(4, 4 * len(priors), 4))
-    run = make_run(folder / "r", make_plan({"a.mp4": 4 * len(priors)}, {"a.mp4": cuts}), skip=tuple(range(len(priors))))
-    for number, prior in enumerate(priors):
-        compute_shard(run, number, constants={"prior": prior})
-    return run
-
-
-PRIOR = np.linspace(-5, 0, 12 * 20, dtype=np.float32).reshape(12, 20)
-
-
 @pytest.mark.parametrize("materialise", [False, True])
 def test_constants_come_with_the_merged_file(tmp_path: Path, materialise: bool) -> None:
     almost = np.nextafter(PRIOR, np.float32(1))  # computed on a machine of another kind
-    run = with_constants(tmp_path, PRIOR, PRIOR, almost)
+    run = run_with_constants(tmp_path, PRIOR, PRIOR, almost)
     np.testing.assert_array_equal(open_run(run)["a.mp4"].constants["prior"], PRIOR)
     merge(run, materialise=materialise, verify=True)
     shutil.rmtree(run / "shards")
     np.testing.assert_array_equal(open_run(run)["a.mp4"].constants["prior"], PRIOR)
 
 
-def test_shards_computed_with_different_constants_are_not_merged(tmp_path: Path) -> None:
-    run = with_constants(tmp_path, PRIOR, PRIOR, PRIOR + 1)
-    with pytest.raises(BadInput, match=r"0002\.h5 was computed with another prior of a\.mp4 than .*0000\.h5"):
-        merge(run)
-
-
 def test_damaged_constants_are_named(tmp_path: Path) -> None:
-    run = with_constants(tmp_path, PRIOR, PRIOR)
+    run = run_with_constants(tmp_path, PRIOR, PRIOR)
     (path,) = merge(run)
     with h5py.File(path, "r+") as file:
         file["constants/prior"][3] = 1

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import synthetic_run
 from synthetic_run import (
+    PRIOR,
     append_frames,
     compute_shard,
     contents,
@@ -236,49 +237,46 @@ def test_every_device_of_a_shard_is_recorded(tmp_path: Path) -> None:
         assert file["talk.mp4"].attrs["device"] == "cpu; NVIDIA A100"
 
 
-PRIOR = {"prior": np.linspace(-5, 0, 12 * 20, dtype=np.float32).reshape(12, 20)}
-
-
 def test_constants_come_before_the_first_row_and_are_written_once(tmp_path: Path) -> None:
     (part,) = parts_of(plan_of(8), 0, constants=("prior",))
     path = tmp_path / "0000.h5"
     with ShardWriter(path, [part]) as shard:
         with pytest.raises(ValueError, match="the constants prior come before the first row"):
             append_frames(shard, part, np.arange(4))
-        shard.put_constants(part, PRIOR)
+        shard.put_constants(part, {"prior": PRIOR})
         append_frames(shard, part, np.arange(4))
         shard.commit()
     with ShardWriter(path, [part]) as shard:
         assert shard.committed(part) == 4
-        shard.put_constants(part, {"prior": PRIOR["prior"] * np.float32(1 + 1e-7)})  # on another machine
+        shard.put_constants(part, {"prior": PRIOR * np.float32(1 + 1e-7)})  # on another machine
         append_frames(shard, part, np.arange(4, 8))
         shard.finish()
     with h5py.File(path) as file:
-        assert np.array_equal(file["talk.mp4/constants/prior"], PRIOR["prior"])
+        assert np.array_equal(file["talk.mp4/constants/prior"], PRIOR)
 
 
 def test_a_part_begun_with_other_constants_is_not_gone_on_with(tmp_path: Path) -> None:
     (part,) = parts_of(plan_of(8), 0, constants=("prior",))
     path = tmp_path / "0000.h5"
     with ShardWriter(path, [part]) as shard:
-        shard.put_constants(part, PRIOR)
+        shard.put_constants(part, {"prior": PRIOR})
         append_frames(shard, part, np.arange(4))
         shard.commit()
     with (
         ShardWriter(path, [part]) as shard,
         pytest.raises(PlanMismatch, match=r"0000\.h5 was begun with another prior of talk\.mp4"),
     ):
-        shard.put_constants(part, {"prior": PRIOR["prior"] + 1})
+        shard.put_constants(part, {"prior": PRIOR + 1})
 
 
 def test_a_shard_with_damaged_constants_is_moved_aside(tmp_path: Path) -> None:
     run = empty_run(tmp_path, plan_of(8))
-    compute_shard(run, 0, constants=PRIOR)
+    compute_shard(run, 0, constants={"prior": PRIOR})
     path = shard_path(run, 0)
     whole = contents(path)
     with h5py.File(path, "r+") as file:
         file["talk.mp4/constants/prior"][3] = 1
-    compute_shard(run, 0, constants=PRIOR)
+    compute_shard(run, 0, constants={"prior": PRIOR})
     assert contents(path) == whole
     assert path.with_name("0000.h5.broken-1").exists()
 
