@@ -232,7 +232,9 @@ def test_cuda_sees_the_same_frames_and_gives_the_same_maps(film: Path, tmp_path:
     rows = np.concatenate([chunk.values["seen"].cpu().numpy() for chunk in chunks])
     assert rows.tolist() == [expected(frame, N_FRAMES) for frame in range(N_FRAMES)]
     maps = {
-        device: torch.cat([chunk.log_density.cpu() for chunk in stream(film, device=device, batch_size=8)])
+        device: torch.cat(
+            [chunk.log_density.cpu() for chunk in stream(film, model="sigmotion", device=device, batch_size=8)]
+        )
         for device in ("cpu", "cuda")
     }
     torch.testing.assert_close(maps["cuda"], maps["cpu"], atol=2e-3, rtol=0)
