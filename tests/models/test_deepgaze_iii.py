@@ -115,6 +115,16 @@ def test_without_fixations_there_is_one_in_the_middle(iii: DeepGazeIII, maps: Te
     assert not torch.equal(found, second_pass(iii, maps[:1], Nothing())[0])
 
 
+def test_components_may_be_computed_one_by_one_or_all_at_once(iii: DeepGazeIII, maps: Tensor) -> None:
+    places, history = iii.derive(video()).places, np.array([[20.0, 30], [110, 70], [np.nan, np.nan], [60, 50]])
+    saliency = places.shown(maps[3])
+    one_by_one = iii.head.priority(saliency, iii.head.encoding(places, history))
+    chunks, iii.head.chunks = iii.head.chunks, [slice(0, 6), slice(6, 10)]
+    together = iii.head.priority(saliency, iii.head.encoding(places, history))
+    iii.head.chunks = chunks
+    assert len(chunks) == 10 and (together - one_by_one).abs().max() <= TOLERANCE
+
+
 def test_a_black_frame_without_fixations_is_finite_and_sums_to_one(iii: DeepGazeIII) -> None:
     found = predict(
         np.zeros((1, 96, 128, 3), np.uint8), model=iii, device="cpu", fixations=(np.full(4, np.nan), np.full(4, np.nan))
