@@ -134,6 +134,12 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+WEIGHTS_WHERE = """
+
+environment:
+  STREAMSAL_HOME     where files are kept (default: ~/.cache/streamsal); torch.hub's cache is looked at, too
+  STREAMSAL_MIRROR   http address that stands for the official hosts, the paths on it being theirs
+  STREAMSAL_OFFLINE  1: fetch nothing, and say so"""
 WEIGHTS_EXAMPLE = "streamsal weights fetch deepgaze_iie"
 RUN_EXAMPLE = "streamsal run talk.mp4"
 PLAN_EXAMPLE = "streamsal plan talk.mp4 --tasks 16 -o talk.streamsal"
@@ -146,6 +152,7 @@ RUN_HELP = "run directory (default: $STREAMSAL_RUN, else the only *.streamsal he
 
 def _add_weights(weights: argparse.ArgumentParser) -> None:
     """`streamsal weights ACTION`. Options of all commands may stand before or behind the action."""
+    weights.description += WEIGHTS_WHERE
     actions = weights.add_subparsers(required=True, metavar="ACTION", dest="action")
 
     def action(name: str, about: str) -> argparse.ArgumentParser:

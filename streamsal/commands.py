@@ -13,8 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .catalog import models, progress_of, weights
 from .errors import Held, IncompleteRun, MissingInput, PlanMismatch, StreamsalError, UsageError
 from .scheduler import number_of_tasks, task_numbers
+from .tables import print_facts
+
+__all__ = ["demo", "export", "infer", "merge", "models", "plan", "probe", "render", "run", "status", "weights"]
 
 if TYPE_CHECKING:
     from .fixations import Source
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 def demo(arguments: argparse.Namespace) -> int:
     from .demo import demo as make_demo
 
-    make_demo(Path(arguments.output), progress=_progress(arguments))
+    make_demo(Path(arguments.output), progress=progress_of(arguments))
     return 0
 
 
@@ -39,153 +43,9 @@ def probe(arguments: argparse.Namespace) -> int:
         stream=arguments.stream,
         verify=arguments.verify,
         as_json=arguments.json,
-        say=_progress(arguments).say,
+        say=progress_of(arguments).say,
         on_failed=_report(arguments),
     )
-
-
-def models(arguments: argparse.Namespace) -> int:
-    from .models import MODELS, commercial
-
-    if arguments.name:
-        facts = _model_facts(arguments.name, arguments.commercial_only)
-        rows = [[key.replace("_", " "), str(value)] for key, value in facts.items()]
-        _print(facts, rows, ["", ""], arguments.json)
-        return 0
-    table = [
-        {"name": name, "kind": e.kind, "weights": _have(e.weights), "licence": e.licence, "about": e.summary}
-        for name, e in MODELS.items()
-        if commercial(name) or not arguments.commercial_only
-    ]
-    _print(table, [list(row.values()) for row in table], ["model", "gives", "weights", "licence", ""], arguments.json)
-    return 0
-
-
-def _model_facts(name: str, commercial_only: bool) -> dict[str, Any]:
-    from .models import MODELS, check_commercial, spec_of, usual_center_bias
-
-    if commercial_only:
-        check_commercial(name, None, usual_center_bias(name))
-    spec, entry = spec_of(name), MODELS.get(name)
-    window = spec.window(25.0)
-    outputs = [*spec.outputs, *spec.derived]
-    return {
-        "name": spec.name,
-        "about": spec.summary,
-        "kind": ", ".join(f"{output.name} ({output.kind}, {output.units})" for output in outputs),
-        "window": f"{window.past} frames before, {window.future} after, at 25 frames per second",
-        "px_per_degree": spec.px_per_degree or "any",
-        "long_side": spec.long_side or "any",
-        "cost": f"{entry.cost} per 1080p frame" if entry and entry.weights else "no network" if entry else "unknown",
-        "weights": _have(entry.weights) if entry else "its own",
-        "files": ", ".join(entry.weights) or "none" if entry else "its own",
-        "licence": spec.licence,
-        "citation": spec.citation,
-    }
-
-
-def _have(names: Sequence[str]) -> str:
-    """Whether the assets of these names are here, and which are not."""
-    from .weights import ASSETS, located
-
-    if not names:
-        return "none"
-    missing = [name for name in names if not located(ASSETS[name])]
-    return f"missing: {', '.join(missing)}" if missing else "here"
-
-
-def weights(arguments: argparse.Namespace) -> int:
-    return WEIGHTS[arguments.action](arguments)
-
-
-def _fetch(arguments: argparse.Namespace) -> int:
-    from .weights import ASSETS, asset_named, fetch
-
-    if not arguments.name:
-        return _list_weights(arguments)
-    names = _assets_of(arguments.name)
-    for asset in map(asset_named, names):
-        if arguments.commercial_only and asset.commercial != "allowed":
-            raise UsageError(f"--commercial-only: the licence of {asset.file} is: {asset.licence}")
-    for name in names:
-        print(fetch(name, progress=_progress(arguments)))
-        print(f"streamsal: {ASSETS[name].file}: licence {ASSETS[name].licence}", file=sys.stderr)
-    return 0
-
-
-def _import(arguments: argparse.Namespace) -> int:
-    from .weights import import_file
-
-    print(import_file(arguments.name, Path(arguments.file)))
-    return 0
-
-
-def _verify(arguments: argparse.Namespace) -> int:
-    from .weights import ASSETS, located, verify
-
-    here = [name for name, asset in ASSETS.items() if located(asset)]
-    rows = []
-    for name in _assets_of(arguments.name) if arguments.name else here:
-        path, sha256 = verify(name)
-        rows.append([name, "as at its first use", sha256, str(path)])
-    _print(rows, rows, ["name", "", "sha256", "file"], arguments.json)
-    return 0
-
-
-def _path(arguments: argparse.Namespace) -> int:
-    from .weights import find
-
-    if not arguments.name:
-        return _list_weights(arguments)
-    print(find(arguments.name))
-    return 0
-
-
-def _list_weights(arguments: argparse.Namespace) -> int:
-    from .weights import ASSETS, address, located
-
-    facts = [
-        {
-            "name": asset.name,
-            "about": asset.about,
-            "megabytes": asset.megabytes or None,
-            "licence": asset.licence,
-            "commercial": asset.commercial,
-            "file": str(located(asset) or ""),
-            "url": address(asset),
-        }
-        for asset in ASSETS.values()
-        if asset.commercial == "allowed" or not getattr(arguments, "commercial_only", False)
-    ]
-    rows = [
-        [f["name"], f["about"], f"{f['megabytes']} MB" if f["megabytes"] else "", f["file"] or f["url"]] for f in facts
-    ]
-    _print(facts, rows, ["name", "", "size", "file, or where it is to be had"], arguments.json)
-    return 0
-
-
-def _selftest(arguments: argparse.Namespace) -> int:
-    from .selftest import selftest
-
-    return selftest(
-        arguments.name,
-        [Path(picture) for picture in arguments.pictures],
-        weights=arguments.weights,
-        dtypes=arguments.dtype or ("fp32",),
-        device=arguments.device,
-        output_json=Path(arguments.output) if arguments.output else None,
-        say=_progress(arguments).say,
-    )
-
-
-WEIGHTS = {"fetch": _fetch, "import": _import, "verify": _verify, "path": _path, "selftest": _selftest}
-
-
-def _assets_of(name: str) -> tuple[str, ...]:
-    """The assets behind a name: all that a model needs, or the one of that name."""
-    from .models import MODELS
-
-    return MODELS[name].weights if name in MODELS and MODELS[name].weights else (name,)
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -199,7 +59,7 @@ def plan(arguments: argparse.Namespace) -> int:
         run,
         _request(arguments, arguments.tasks),
         on_rejected=_report(arguments, failed) if len(videos) > 1 else None,
-        say=_progress(arguments).say,
+        say=progress_of(arguments).say,
     )
     _warn_of_stand_ins(plan)
     rows = [
@@ -212,7 +72,7 @@ def plan(arguments: argparse.Namespace) -> int:
         for task, shard in enumerate(plan.shards)
         for part in shard
     ]
-    _print(plan.to_dict(), rows, ["task", "video", "frames", "results"], False)
+    print_facts(plan.to_dict(), rows, ["task", "video", "frames", "results"], False)
     print(run)
     return 1 if failed else 0
 
@@ -223,7 +83,7 @@ def infer(arguments: argparse.Namespace) -> int:
     from .signals import stop_on_signals
     from .task import Worker
 
-    progress = _progress(arguments)
+    progress = progress_of(arguments)
     inputs = [Path(text) for text in arguments.inputs]
     if not inputs or (len(inputs) == 1 and _is_run(inputs[0])):
         if arguments.output and not inputs:
@@ -297,7 +157,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .render import render as render_film
     from .signals import stop_on_signals
 
-    progress = _progress(arguments)
+    progress = progress_of(arguments)
     videos = find_videos(arguments.videos)
     run = _new_run(arguments.output, videos)
     failed: list[StreamsalError] = []
@@ -382,7 +242,7 @@ def status(arguments: argparse.Namespace) -> int:
     ]
     summary = {"done": found.done, "rows": found.rows, "fps": found.fps, "eta_seconds": found.eta_seconds}
     facts = {**summary, "holes": found.holes, "missing": found.missing, "tasks": [asdict(t) for t in found.tasks]}
-    _print(facts, rows, ["task", "state", "results", "fps", "heartbeat", "restarts", "host", ""], arguments.json)
+    print_facts(facts, rows, ["task", "state", "results", "fps", "heartbeat", "restarts", "host", ""], arguments.json)
     if not found.complete:
         eta = f", about {found.eta_seconds:.0f} s to go" if found.eta_seconds is not None else ""
         raise IncompleteRun(f"{run}: {found.done} of {found.rows} results{eta}; tasks not done: {found.missing}")
@@ -405,7 +265,7 @@ def merge(arguments: argparse.Namespace) -> int:
             verify=arguments.verify,
             fixations=fixations,
             device=arguments.device,
-            progress=_progress(arguments),
+            progress=progress_of(arguments),
             stop=stop,
         )
     for path in merged:
@@ -423,7 +283,7 @@ def render(arguments: argparse.Namespace) -> int:
     wanted = [arguments.video] if arguments.video else names
     if arguments.output and len(wanted) > 1:
         raise UsageError(f"{run} holds {len(names)} videos: choose one with --video, or leave -o out")
-    progress = _progress(arguments)
+    progress = progress_of(arguments)
     with stop_on_signals() as stop:
         for name in wanted:
             output = Path(arguments.output) if arguments.output else film_path(run, name, names, arguments.style)
@@ -551,12 +411,6 @@ def _existing_run(given: str | None) -> Path:
     return here[0]
 
 
-def _progress(arguments: argparse.Namespace) -> Progress:
-    from .progress import Progress
-
-    return Progress(quiet=arguments.quiet, as_json=arguments.log_json)
-
-
 def _report(arguments: argparse.Namespace, failed: list[StreamsalError] | None = None) -> Callable[..., None]:
     """Says at once that an input failed, and keeps it for the exit code."""
 
@@ -572,13 +426,3 @@ def _some(frames: Sequence[int]) -> str:
     from .plan import array_spec
 
     return array_spec(frames[:50]) + (" ..." if len(frames) > 50 else "")
-
-
-def _print(facts: Any, rows: Sequence[Sequence[str]], head: Sequence[str], as_json: bool) -> None:
-    """A table for people, or the same facts as JSON, on stdout."""
-    if as_json:
-        print(json.dumps(facts, indent=1, default=str))
-        return
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    for row in [head, *rows] if any(head) else rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pty
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -152,64 +150,6 @@ def test_stand_in_weights_are_loud(here: Path, capsys: pytest.CaptureFixture[str
         assert "deepgaze_i has STAND-IN WEIGHTS: its maps mean nothing" in capsys.readouterr().err
     assert main(["infer", "stand_in", "--commercial-only"]) == 0
     assert "STAND-IN" in capsys.readouterr().err
-
-
-def test_weights_are_imported_verified_and_found(
-    here: Path, empty_cache: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def out(*arguments: str, code: int = 0) -> str:
-        assert main(["weights", *arguments]) == code
-        return capsys.readouterr().out
-
-    kept = empty_cache / "deepgaze2e.pth"
-    out("path", "deepgaze_iie", code=4)
-    assert out("verify") == "name    sha256  file\n"
-    assert out("import", "deepgaze_iie", str(checkpoint)) == f"{kept}\n"
-    assert out("path", "deepgaze_iie") == f"{kept}\n"
-    assert out("verify").splitlines()[1].split()[-2:] == [
-        hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
-        str(kept),
-    ]
-    facts = {fact["name"]: fact for fact in json.loads(out("path", "--json"))}
-    assert facts["deepgaze_iie"]["file"] == str(kept) and facts["deepgaze_mr"]["file"] == ""
-    out("verify", "deepgaze_iie", code=4)  # the model's center bias is not here
-    kept.write_bytes(kept.read_bytes()[:-1])
-    out("verify", code=65)
-    out("import", "deepgaze_iie", "no.pth", code=66)
-    out("import", "deepgaze_9", str(checkpoint), code=2)
-    out("fetch", "deepgaze_iii", code=4)  # offline
-    out("fetch", "--commercial-only", "deepgaze_iii", code=2)
-    assert "deepgaze2e.pth" in out("fetch") and "deepgaze2e.pth" not in out("fetch", "--commercial-only")
-
-
-def test_options_of_all_commands_stand_before_or_behind_the_action(
-    here: Path, empty_cache: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for arguments in (["-v", "path", "deepgaze_i"], ["path", "deepgaze_i", "-v"]):
-        assert main(["weights", *arguments]) == 4
-        assert "Traceback" in capsys.readouterr().err
-
-
-def test_models_say_licence_and_whether_their_weights_are_here(
-    here: Path, empty_cache: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def models(*arguments: str) -> Any:
-        assert main(["models", "--json", *arguments]) == 0
-        return json.loads(capsys.readouterr().out)
-
-    empty_cache.mkdir()
-    (empty_cache / "deepgaze1.pth").write_bytes(checkpoint.read_bytes())
-    assert {row["name"]: row["weights"] for row in models()}["deepgaze_i"] == "missing: centerbias_mit1003"
-    (empty_cache / "centerbias_mit1003.npy").touch()
-    weights = {row["name"]: row["weights"] for row in models()}
-    assert (weights["deepgaze_i"], weights["sigmotion"]) == ("here", "none")
-    assert weights["deepgaze_iie"] == "missing: deepgaze_iie"
-    free = [row["name"] for row in models("--commercial-only")]
-    assert "deepgaze_mr" in free and "sigmotion" in free and "deepgaze_i" not in free
-    facts = models("deepgaze_i")
-    assert facts["cost"] == "7 GMAC per 1080p frame" and "Kümmerer" in facts["citation"] and facts["weights"] == "here"
-    assert main(["models", "deepgaze_i", "--commercial-only"]) == 2
-    assert "deepgaze1.pth, whose licence is: none stated" in capsys.readouterr().err
 
 
 PATH = "/matthias-k/DeepGaze/releases/download/v1.01/deepgaze1.pth"
