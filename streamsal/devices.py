@@ -32,6 +32,11 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """What files say of the device that computed them."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     """`auto`: float16 on CUDA, float32 elsewhere. Only models that allow autocast are touched by it.
 

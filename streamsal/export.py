@@ -167,7 +167,8 @@ def _png(maps: Maps, frames: list[int], folder: Path, native: bool) -> None:
         raise UsageError(f"{folder} holds something else than exported pictures: give another folder")
     density, holes = first.kind == "log_density", set(maps.holes)
     seen = [frame for frame in frames if frame not in holes]
-    highest = max((float(read_map(maps, frame, native).max()) for frame in seen), default=float("nan"))
+    peaks = np.array([read_map(maps, frame, native).max() for frame in seen], np.float32)
+    highest = float(np.nanmax(peaks)) if np.isfinite(peaks).any() else float("nan")  # a model may have none to give
     grey = (
         f"density relative to the film's highest: exp(log_density - {highest!r}) * 65535"
         if density
@@ -214,8 +215,8 @@ def _csv(maps: Maps, frames: list[int], path: Path, native: bool) -> None:
         table = csv.writer(file)
         table.writerow([*COLUMNS, *maps.scalars])
         for frame in frames:
-            scalars = [maps.output(name, frame) for name in maps.scalars]
-            table.writerow([*_summary(maps, frame, native), *("" if np.isnan(x) else f"{x:g}" for x in scalars)])
+            scalars = [f"{maps.output(name, frame):g}" for name in maps.scalars]
+            table.writerow(["" if cell == "nan" else cell for cell in (*_summary(maps, frame, native), *scalars)])
 
 
 def _as_it_is(maps: Maps) -> str:

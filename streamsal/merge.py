@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -58,8 +58,9 @@ def merge(
 
     `materialise`: files that hold all data themselves, the compressed chunks copied as they are. `verify`: read every
     stored frame first. Where the model derives outputs in a second pass, that is made here, on `device`, with the
-    `fixations` given (None: as the model does by itself). Raises IncompleteRun naming the tasks to run, BadInput naming
-    a damaged frame, WriteError; UsageError for fixations that the model has no use for; Stopped when `stop` says so.
+    `fixations` given (None: as the model does by itself); a file that was made of the same is kept, but for `verify`.
+    Raises IncompleteRun naming the tasks to run, BadInput naming a damaged frame, WriteError; UsageError for fixations
+    that the model has no use for; Stopped when `stop` says so.
     """
     run = Path(run_dir)
     plan = Plan.load(run / "plan.json")
@@ -84,18 +85,30 @@ def merge(
     for video, parts in of_video.items():
         if parts:
             path = run / f"{video}.h5"
-            table = _write(path, parts, materialise=materialise, second_pass=second_pass)
-            if second_pass:
-                _write_table(run / f"{video}.scanpath.csv", table)
+            if verify or not (second_pass and _up_to_date(path, parts, materialise, second_pass.settings)):
+                _write(path, parts, materialise=materialise, second_pass=second_pass)
             written.append(path)
     return written
 
 
-def _write(
-    path: Path, parts: list[StoredPart], *, materialise: bool, second_pass: SecondPass | None
-) -> list[dict[str, float]]:
-    """Write one merged file; returns the table of the second pass."""
-    table: list[dict[str, float]] = []
+def _up_to_date(path: Path, parts: list[StoredPart], materialise: bool, settings: str) -> bool:
+    """Whether a second pass over these parts is what is in the file."""
+    wanted: dict[str, Any] = {**joined_attributes(parts), "derived_from": settings}
+    del wanted["outputs"]
+    try:
+        with h5py.File(path, "r", locking="best-effort") as file:
+            h5: H5 = file
+            return (
+                all(h5.attrs[name] == value for name, value in wanted.items())
+                and all(np.array_equal(h5[name], array, equal_nan=True) for name, array in joined_arrays(parts).items())
+                and all(h5[name].is_virtual != materialise for name in parts[0].datasets)
+            )
+    except (OSError, RuntimeError, KeyError):
+        return False
+
+
+def _write(path: Path, parts: list[StoredPart], *, materialise: bool, second_pass: SecondPass | None) -> None:
+    """Write one merged file, and before it takes its place the table of the second pass."""
     with replacing(path) as temporary:
         file = BlockFile(temporary)
         try:
@@ -118,11 +131,11 @@ def _write(
                     h5.attrs["derived_from"] = second_pass.settings
                     with closing(_joined_maps(parts)) as maps:
                         table = second_pass.write(h5, file, maps)
+                    _write_table(path.with_suffix(".scanpath.csv"), table)
                 h5.flush()
                 file.commit()
         finally:
             file.close()
-    return table
 
 
 def _write_table(path: Path, table: list[dict[str, float]]) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .batches import model_video
 from .blockfile import COMMIT_BYTES, BlockFile
-from .devices import resolve_device
+from .devices import device_name, resolve_device
 from .layout import H5, HOLE, create_output, pack_frame, write_rows
 from .maps import Maps
 from .models import create_model, naming_the_file
@@ -103,6 +103,7 @@ class SecondPass:
     def write(self, h5: H5, file: BlockFile, maps: Maps) -> list[dict[str, float]]:
         """Write the derived outputs of one video into its merged file; returns the model's table."""
         plan, device = self.plan, resolve_device(self.device)
+        h5.attrs["derived_on"] = device_name(device)
         video = model_video(next(video for video in plan.videos if video.name == maps.name))
         deriver = Deriver(self._model, video, self.fixations, model_name=plan.model.name)
         outputs, store_dtype = self._model.spec.derived, str(maps.info["store_dtype"])

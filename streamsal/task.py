@@ -133,7 +133,7 @@ class Worker:
         import torch
 
         from .batches import Job
-        from .devices import resolve_dtype, share_cores
+        from .devices import device_name, resolve_dtype, share_cores
         from .layout import PartInfo
 
         dtype = resolve_dtype(plan.settings.dtype, device)
@@ -146,8 +146,8 @@ class Worker:
                 outputs=model.spec.outputs,
                 derived=model.spec.derived,
                 constants=model.spec.constants,
-                device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-                dtype=str(dtype).removeprefix("torch.") if model.spec.autocast else "float32",
+                device=device_name(device),
+                dtype=_dtype_name(plan.settings.dtype, dtype if model.spec.autocast else torch.float32),
                 time_base="{}/{}".format(*index.time_base),
             )
             job = Job(
@@ -163,6 +163,10 @@ class Worker:
             )
             jobs.append((info, job))
         return jobs
+
+
+def _dtype_name(asked: str, dtype: torch.dtype) -> str:
+    return asked if asked == "tf32" else str(dtype).removeprefix("torch.")
 
 
 def _fill(

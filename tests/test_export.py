@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import two_passes
 from films import destroy_packets, write_film
-from synthetic_run import HEIGHT, WIDTH, make_plan, make_run
+from synthetic_run import HEIGHT, WIDTH, make_plan, make_run, parts_of, values_of
 
 from streamsal.errors import UsageError, WriteError
 from streamsal.export import COLUMNS, encode_png, export
@@ -20,6 +20,7 @@ from streamsal.index import index_video
 from streamsal.merge import Run, open_run
 from streamsal.prepare import Request
 from streamsal.prepare import make_plan as make_real_plan
+from streamsal.store import ShardWriter, shard_path
 from streamsal.task import infer
 
 pytest_plugins = ("small_disk",)
@@ -202,3 +203,21 @@ def test_priority_maps_as_they_are_stored_are_no_densities(priorities: Run, tmp_
     for format in ("png", "csv"):
         with pytest.raises(UsageError, match="priority is a density only without --native"):
             export(priorities, tmp_path / "x", format=format, native=True)
+
+
+def test_frames_that_a_model_has_no_map_for_stay_empty(tmp_path: Path) -> None:
+    plan = make_plan({"talk.mp4": 4}, {"talk.mp4": []})
+    folder = make_run(tmp_path / "talk.streamsal", plan, skip=(0,))
+    frames, values = np.arange(4), values_of(np.arange(4))
+    values["log_density"][0] = np.nan
+    (part,) = parts_of(plan, 0)
+    with ShardWriter(shard_path(folder, 0), [part]) as shard:
+        shard.append(part, frame=frames, pts_seconds=frames / 25, hole=np.zeros(4, bool), values=values)
+        shard.finish()
+    (path,) = export(folder, tmp_path / "maps.csv", format="csv")
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert (rows[0]["status"], rows[0]["peak_x_px"], rows[0]["entropy_bits"]) == ("done", "", "")
+    (pictures,) = export(folder, tmp_path, format="png")
+    peaks = [int(read_png(pictures / f"{k:06d}.png").max()) for k in range(4)]
+    assert peaks[0] == 0 and max(peaks) == 65535

@@ -126,6 +126,28 @@ def test_fixations_reach_the_model_and_are_recorded(film: Path, tmp_path: Path) 
     assert not (run / "film.mov.scanpath.csv").exists()
 
 
+def test_what_was_derived_is_kept_until_something_else_is_asked_for(film: Path, tmp_path: Path) -> None:
+    run = computed(film, tmp_path / "r", 2)
+
+    def merged_again(**options: object) -> bool:
+        before = path.stat().st_mtime_ns
+        merge(run, **options)
+        return path.stat().st_mtime_ns != before
+
+    (path,) = merge(run)
+    asked = [{}, {"fixations": history()}, {"fixations": history()}, {}, {"materialise": True}, {"verify": True}]
+    assert [merged_again(**options) for options in asked] == [False, True, False, True, True, True]
+    path.write_bytes(b"no HDF5")
+    assert merged_again() and len(open_run(run)[film.name]) == N_FRAMES
+    shard_path(run, 0).unlink()
+    infer(run, 0, device="cpu")
+    assert not merged_again()
+    with h5py.File(shard_path(run, 1), "r+") as file:
+        file["film.mov/priority_crc32"][-1] += 1  # stands for a shard with other values
+    with pytest.raises(BadInput, match="frame 39"):
+        merge(run)
+
+
 def test_a_model_that_derives_nothing_takes_no_fixations(film: Path, tmp_path: Path) -> None:
     run = computed(film, tmp_path / "r", 1, options={"derived": False})
     with pytest.raises(UsageError, match="does not depend on fixations"):
