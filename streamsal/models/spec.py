@@ -169,7 +169,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Results for frames that a step could finish: `frame` int64 (n,), each value (n, ...) on the device."""
+    """Results for frames that a step could finish: `frame` int64 (n,), each value (n, ...) on the device.
+
+    The values are not copied, so the model must not write into their memory any more.
+    """
 
     frame: np.ndarray
     values: Mapping[str, Tensor]
@@ -198,7 +201,8 @@ class Derivation(Protocol):
     """The second pass over one video: stored values of consecutive frames in, the derived outputs of them out.
 
     `values` {output: (n, ...) float32} and `pts_seconds` float64 (n,) of frames that all have a picture; all frames of
-    the video pass through in order, a few at a time. `table` is what there is to say at the end, one row per item
+    the video pass through in order, a few at a time; n is 0 where the shapes of the derived outputs are wanted before
+    the first picture. `table` is what there is to say at the end, one row per item
     ({column with its unit: value}), for `streamsal export`.
     """
 
