@@ -152,7 +152,7 @@ RUN_HELP = "run directory (default: $STREAMSAL_RUN, else the only *.streamsal he
 
 def _add_weights(weights: argparse.ArgumentParser) -> None:
     """`streamsal weights ACTION`. Options of all commands may stand before or behind the action."""
-    weights.description += WEIGHTS_WHERE
+    weights.description = f"{weights.description}{WEIGHTS_WHERE}"
     actions = weights.add_subparsers(required=True, metavar="ACTION", dest="action")
 
     def action(name: str, about: str) -> argparse.ArgumentParser:
