@@ -197,18 +197,21 @@ def predict(
             maps = density.full_size(maps, height, width, output.readback, constants)
         found.update(zip(result.frame.tolist(), maps.float().cpu().numpy(), strict=True))
 
-    step = spec.pixel_step
-    with inference(where, resolve_dtype(dtype, where), autocast=spec.autocast):
-        for base in range(0, n, batch_size):
-            numbers = np.minimum(np.arange(base, base + batch_size), n - 1)
-            batch = Batch(
-                frames_nhwc=torch.from_numpy(np.ascontiguousarray(frames[numbers, ::step, ::step])).to(where),
-                frame=np.arange(base, base + batch_size),
-                pts_seconds=np.arange(base, base + batch_size) / fps,
-                present=slice(0, min(batch_size, n - base)),
-            )
-            keep(model.step(batch, state))
-        keep(model.end(state))
+    step, precision = spec.pixel_step, resolve_dtype(dtype, where)
+    for base in range(0, n, batch_size):
+        numbers = np.minimum(np.arange(base, base + batch_size), n - 1)
+        batch = Batch(
+            frames_nhwc=torch.from_numpy(np.ascontiguousarray(frames[numbers, ::step, ::step])).to(where),
+            frame=np.arange(base, base + batch_size),
+            pts_seconds=np.arange(base, base + batch_size) / fps,
+            present=slice(0, min(batch_size, n - base)),
+        )
+        with inference(where, precision, autocast=spec.autocast):
+            result = model.step(batch, state)
+        keep(result)
+    with inference(where, precision, autocast=spec.autocast):
+        last = model.end(state)
+    keep(last)
     missing = n - len(found)
     if missing:
         raise RuntimeError(f"the model gave no result for {missing} of {n} frames (window {spec.window(fps)})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import threading
@@ -12,6 +13,7 @@ import av
 import numpy as np
 import pytest
 import torch
+import two_passes
 from films import destroy_packets, write_film
 from program import TELLTALE, run
 from telltale import Telltale, expected
@@ -172,6 +174,17 @@ def test_predict_equals_stream(film: Path, model: str) -> None:
     assert np.array_equal(stored[:27], torch.cat([chunk.values["log_density"] for chunk in chunks]).numpy()[:27])
     full = predict(frames, model=made, fps=25, batch_size=8, device="cpu")
     assert np.array_equal(full[:27], torch.cat([chunk.log_density for chunk in chunks]).numpy()[:27])
+
+
+def test_maps_are_read_back_in_float32_whatever_the_model_computes_in(film: Path) -> None:
+    """Blurring by matrices is a product, which autocast would round."""
+    spec = dataclasses.replace(two_passes.spec(derived=False), autocast=True)
+    model = two_passes.Model(spec, torch.device("cpu"), 1.0)
+    frames = np.stack([frame.rgb for frame in decode(film, 0, 3)])
+    half, full = (predict(frames, model=model, dtype=dtype, device="cpu") for dtype in ("bf16", "fp32"))
+    np.testing.assert_array_equal(half, full)
+    (chunk,) = stream(film, model=model, dtype="bf16", stop=3, batch_size=8, device="cpu")
+    assert np.array_equal(chunk.log_density.numpy(), full)
 
 
 def test_predict_refuses_what_is_no_clip() -> None:

@@ -202,8 +202,8 @@ class Derivation(Protocol):
 
     `values` {output: (n, ...) float32} and `pts_seconds` float64 (n,) of frames that all have a picture; all frames of
     the video pass through in order, a few at a time; n is 0 where the shapes of the derived outputs are wanted before
-    the first picture. `table` is what there is to say at the end, one row per item
-    ({column with its unit: value}), for `streamsal export`.
+    the first picture. `table` is what there is to say at the end, one row per item ({column with its unit: value}); it
+    becomes a csv file beside the merged one.
     """
 
     def step(self, values: Mapping[str, Tensor], pts_seconds: np.ndarray) -> Mapping[str, Tensor]: ...
