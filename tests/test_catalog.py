@@ -90,7 +90,7 @@ def test_a_checkpoint_is_imported_only_as_what_it_is(
     said = r"iii\.pth is no checkpoint of deepgaze_iie: it is a checkpoint of deepgaze_iii; \d+ of 5461 tensors missing"
     assert re.search(said, capsys.readouterr().err)
     assert main(["weights", "import", "deepgaze_i", str(tmp_path / "mr.pt")]) == 65
-    assert "it is a dictionary that keeps a checkpoint of deepgaze_mr" in capsys.readouterr().err
+    assert "mr.pt is no checkpoint of deepgaze_i: it is a checkpoint of deepgaze_mr" in capsys.readouterr().err
     assert sorted(path.name for path in empty_cache.iterdir()) == ["deepgazemr-ledov.pt", "deepgazemr-ledov.pt.json"]
 
 
