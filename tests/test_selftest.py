@@ -93,6 +93,39 @@ def test_model_that_has_no_reference_is_refused() -> None:
         selftest.selftest("sigmotion")
 
 
+def row(program: selftest.Program, max_difference_nats: float, dtype: str = "fp32") -> selftest.Comparison:
+    return selftest.Comparison(
+        picture="a.png",
+        height=100,
+        width=120,
+        center_bias="uniform",
+        program=program,
+        dtype=dtype,
+        max_difference_nats=max_difference_nats,
+        kl_bits=0.0,
+        sum_minus_one=0.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "good"),
+    [
+        (1e-7, 2e-5, True),  # within the tolerance
+        (1e-7, 2.1e-5, False),
+        (1e-5, 3.9e-5, True),  # rounding as theirs, on a large picture
+        (1e-5, 4.1e-5, False),
+        (1e-7, math.nan, False),
+        (math.nan, 3e-5, False),
+    ],
+)
+def test_verdict_is_on_every_pair_at_float32(theirs: float, ours: float, good: bool) -> None:
+    sound = [row("reference", 1e-6), row("ours", 2e-6), row("ours", 0.3, "bf16")]
+    pair = [row("reference", theirs), row("ours", ours)]
+    assert selftest.within([*sound, *pair], 2e-5) is good
+    assert selftest.within([*pair, *sound], 2e-5) is good
+    assert selftest.largest([*sound, row("reference", 1e-7), row("ours", math.nan)], "reference") == 1e-6
+
+
 @pytest.mark.needs_reference
 @pytest.mark.parametrize("name", ["deepgaze_iie", "deepgaze_iii", "deepgaze_i"])
 def test_ours_is_within_tolerance_of_the_reference(
@@ -107,19 +140,22 @@ def test_ours_is_within_tolerance_of_the_reference(
     assert facts["verdict"] == "within tolerance"
     rows = facts["comparisons"]
     assert [(row["height"], row["width"], row["dtype"]) for row in rows] == [
-        (131, width, dtype) for width in (160, 159) for _ in range(2) for dtype in ("fp32", "bf16")
+        (131, width, dtype) for width in (160, 159) for _ in range(2) for dtype in ("fp32", "fp32", "bf16")
     ]
-    assert facts["max_difference_nats"] == max(row["max_difference_nats"] for row in rows[::2]) <= 2e-5
+    assert [row["program"] for row in rows] == ["reference", "ours", "ours"] * 4
+    assert facts["max_difference_of_reference_nats"] == max(row["max_difference_nats"] for row in rows[::3]) <= 2e-5
+    assert facts["max_difference_nats"] == max(row["max_difference_nats"] for row in rows[1::3]) <= 2e-5
     assert max(abs(row["sum_minus_one"]) for row in rows) < 1e-5
-    assert all(abs(row["kl_bits"]) < 1e-6 for row in rows[::2])
-    for text in ("a.png", "160x131", "159x131", "uniform", "bf16", "verdict: within tolerance"):
+    assert all(abs(row["kl_bits"]) < 1e-6 for row in rows if row["dtype"] == "fp32")
+    for text in ("a.png", "160x131", "159x131", "uniform", "reference fp32", "ours bf16", "verdict: within tolerance"):
         assert text in out
 
 
 @pytest.mark.needs_reference
 def test_outside_tolerance_is_said_and_fails(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(selftest.TOLERANCE_NATS, "cpu", 0.0)
-    assert selftest.selftest("deepgaze_i", weights="synthetic", device="cpu") == 1
+    monkeypatch.setattr(selftest, "OF_THEIR_ROUNDING", 0)
+    assert selftest.selftest("deepgaze_i", [write_png(tmp_path / "a.png", RGB)], weights="synthetic", device="cpu") == 1
     assert "verdict: outside tolerance" in capsys.readouterr().out

@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils import model_zoo
 
 from .. import checkpoints
@@ -30,14 +32,13 @@ from ..errors import DeviceError, StreamsalError, UsageError
 from . import center_bias as bias
 from .spec import Batch, ModelSpec, Output, Readback, Result, Video, Window
 
-Name = Literal["deepgaze_iie", "deepgaze_iii", "deepgaze_i"]
-
 PACKAGE = "deepgaze_pytorch"
 INSTALL = (
     "pip install --group reference in a checkout of streamsal, or elsewhere "
     "pip install 'deepgaze-pytorch @ git+https://github.com/matthias-k/DeepGaze'"
 )
 ONLY_NEWEST = ("clip", "einops")  # imported with the package, used by DeepGaze MSDB alone
+INTERPOLATE = functional.interpolate
 HISTORY = 4  # fixations that DeepGaze III looks back on
 
 
@@ -57,7 +58,7 @@ PEERS: dict[str, Peer] = {
 }
 
 
-def reference_spec(name: Name) -> ModelSpec:
+def reference_spec(name: str) -> ModelSpec:
     """The spec of our own model, but for what upstream gives: one full-size density per frame, and nothing else."""
     summary = f"{peer(name).network} of deepgaze-pytorch, the authors' own code"
     log_density = Output(name="log_density", kind="log_density", units="nats", readback=Readback())
@@ -77,13 +78,17 @@ def reference_spec(name: Name) -> ModelSpec:
 
 
 def build(
-    name: Name,
+    name: str,
     weights: str | Path | Mapping[str, Tensor] | None = None,
     *,
     device: torch.device | str,
     center_bias: str | Path = "mit1003",
+    dtype: torch.dtype = torch.float32,
 ) -> Reference:
-    """Upstream's network with `weights`, strictly loaded. Raises UsageError, MissingWeights, BadInput, DeviceError."""
+    """Upstream's network with `weights`, strictly loaded; in float64 what float32 would give without rounding.
+
+    Raises UsageError, MissingWeights, BadInput, DeviceError.
+    """
     if torch.device(device).type == "mps":
         raise DeviceError("deepgaze-pytorch keeps constants in float64, which mps does not have: use --device cpu")
     package = import_upstream()
@@ -91,8 +96,11 @@ def build(
         network = getattr(package, peer(name).network)(pretrained=False)
     network.load_state_dict(checkpoints.load(name, weights, network.state_dict()))
     network.eval()  # on a line of its own: upstream's train() returns nothing
-    template_hw = bias.template(center_bias)
-    return Reference(reference_spec(name), network, template_hw, fixations=peer(name).fixations, device=device)
+    network.to(device, dtype)
+    if dtype == torch.float64 and peer(name).fixations:
+        for scanpath_network in network.scanpath_networks:  # their input is float32 whatever the fixations are
+            scanpath_network.register_forward_pre_hook(lambda module, inputs: inputs[0].double())
+    return Reference(reference_spec(name), network, bias.template(center_bias), peer(name).fixations, device, dtype)
 
 
 class Reference:
@@ -102,33 +110,45 @@ class Reference:
         self,
         spec: ModelSpec,
         network: nn.Module,
-        template_hw: Any,
-        *,
+        template_hw: np.ndarray,
         fixations: bool,
         device: torch.device | str,
+        dtype: torch.dtype,
     ):
         self.spec = spec
-        self.device = torch.device(device)
-        self.network = network.to(self.device)
+        self.network = network
         self.template_hw = template_hw
         self.fixations = fixations
+        self.device, self.dtype = torch.device(device), dtype
 
     def begin(self, video: Video) -> Tensor:
         template_hw = self.template_hw if video.center_bias is None else video.center_bias
-        # float32: a float64 center bias would make upstream's whole finalizer float64.
-        return torch.from_numpy(bias.sampled(template_hw, video.height, video.width))[None].to(self.device)
+        # Of the network's dtype: a float64 center bias would make upstream's whole finalizer float64.
+        return torch.from_numpy(bias.sampled(template_hw, video.height, video.width))[None].to(self.device, self.dtype)
 
     def step(self, batch: Batch, state: Tensor) -> Result:
-        frames_nchw = batch.frames_nhwc.permute(0, 3, 1, 2).to(torch.float32)
+        frames_nchw = batch.frames_nhwc.permute(0, 3, 1, 2).to(self.dtype)
         n, _, height, width = frames_nchw.shape
         inputs = [frames_nchw, state.expand(n, -1, -1)]
         if self.fixations:
             inputs += central_fixation(n, height, width, self.device)
-        log_density = self.network(*inputs).reshape(n, height, width)
+        with replaced(functional, "interpolate", interpolate_as_float32):
+            log_density = self.network(*inputs).reshape(n, height, width)
         return Result(frame=batch.frame[batch.present], values={"log_density": log_density[batch.present].float()})
 
     def end(self, state: Tensor) -> None:
         return None
+
+
+def interpolate_as_float32(x: Tensor, *arguments: Any, **options: Any) -> Tensor:
+    """torch's own, but float64 takes the nearest samples that float32 would take: at some sizes they are others."""
+    if x.dtype != torch.float64:
+        return INTERPOLATE(x, *arguments, **options)
+    height, width = x.shape[-2:]
+    rows = torch.arange(height, dtype=torch.float32, device=x.device)[:, None].expand(1, 1, height, width)
+    columns = torch.arange(width, dtype=torch.float32, device=x.device).expand(1, 1, height, width)
+    down, across = (INTERPOLATE(grid, *arguments, **options)[0, 0].long() for grid in (rows, columns))
+    return x[..., down[:, 0], :][..., across[0]]
 
 
 def central_fixation(n: int, height: int, width: int, device: torch.device) -> list[Tensor]:

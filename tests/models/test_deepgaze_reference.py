@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from films import write_film
+from torch.nn import functional
 from torch.utils import model_zoo
 
 from streamsal.engine import predict, stream
@@ -69,6 +70,26 @@ def test_reproduces_the_fixture(built: dict[str, reference.Reference], name: str
         found = log_density(built[name], frames_nhwc[sample : sample + 1], center_bias)
         wanted = torch.from_numpy(arrays["log_density"][sample]).reshape(found.shape)
         torch.testing.assert_close(found, wanted, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.needs_reference
+def test_float64_differs_by_the_rounding_of_float32_alone(built: dict[str, reference.Reference]) -> None:
+    """Also where float64 by itself would take other pixels: at 100x244."""
+    exact = reference.build("deepgaze_iii", "synthetic", device="cpu", center_bias="uniform", dtype=torch.float64)
+    before = functional.interpolate
+    frames_nhwc, bias = noise(1, 100, 244), np.zeros((1, 1), np.float32)
+    found, wanted = (log_density(model, frames_nhwc, bias) for model in (exact, built["deepgaze_iii"]))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, rtol=0, atol=TOLERANCE)
+    assert functional.interpolate is before
+
+
+@pytest.mark.parametrize(("size", "wanted"), [((8, 16), (122, 244)), ((20, 72), (305, 1146))])
+def test_float64_takes_the_nearest_samples_of_float32(size: tuple[int, int], wanted: tuple[int, int]) -> None:
+    x = torch.arange(2 * size[0] * size[1], dtype=torch.float64).view(1, 2, *size)
+    found = reference.interpolate_as_float32(x, size=wanted)
+    assert torch.equal(found, functional.interpolate(x.float(), size=wanted).double())
+    assert not torch.equal(found, functional.interpolate(x, size=wanted))
 
 
 @pytest.mark.needs_reference
