@@ -106,6 +106,10 @@ def parser() -> argparse.ArgumentParser:
     infer.add_argument("--task-base", type=int, default=0, choices=(0, 1), help="number of the first task in the array")
     infer.set_defaults(plan_defaults=vars(_what().parse_args([])))
 
+    bench = command("bench", "how fast a model is on this machine, stage by stage", BENCH_EXAMPLE, _how())
+    bench.add_argument("video", nargs="?", metavar="VIDEO", help="default: a clip drawn at every size")
+    _add_bench(bench)
+
     status = command("status", "how far a run is", "streamsal status talk.streamsal")
     _add_run(status)
     status.add_argument("--json", action="store_true")
@@ -145,6 +149,7 @@ RUN_EXAMPLE = "streamsal run talk.mp4"
 PLAN_EXAMPLE = "streamsal plan talk.mp4 --tasks 16 -o talk.streamsal"
 INFER_EXAMPLE = "streamsal infer talk.streamsal --task-id $SLURM_ARRAY_TASK_ID"
 RENDER_EXAMPLE = "streamsal render talk.streamsal -o talk_overlay.mp4 --style side"
+BENCH_EXAMPLE = "streamsal bench --sizes 720p,1080p --batch 4,8 --dtype fp16,bf16 --json a100.json"
 DEVICES = "auto|cpu|cuda|cuda:N|mps"
 WEIGHTS_HELP = "a checkpoint (default: the official one), or stand-ins for tests and benchmarks"
 RUN_HELP = "run directory (default: $STREAMSAL_RUN, else the only *.streamsal here)"
@@ -226,6 +231,25 @@ def _how() -> argparse.ArgumentParser:
     return made
 
 
+def _add_bench(made: argparse.ArgumentParser) -> None:
+    group = made.add_argument_group("what to measure")
+    group.add_argument("--model", default="deepgaze_iie", metavar="NAME|FILE.py", help="default: deepgaze_iie")
+    group.add_argument(
+        "--weights", metavar="FILE|synthetic", help="default: the official checkpoint if it is here, else stand-ins"
+    )
+    group.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
+    group.add_argument("--sizes", metavar="LIST", help="default: 720p,1080p on a GPU, 540p on a CPU; or VIDEO's")
+    group.add_argument("--batch", type=_batches, default=(), metavar="LIST", help="default: 1,4,8 on a GPU, 1 on a CPU")
+    group.add_argument(
+        "--dtype", type=_dtypes, default=("auto",), metavar="LIST", help="of auto, fp32, fp16, bf16, tf32"
+    )
+    group.add_argument(
+        "--frames", type=_positive, metavar="N", help="of the video (default: 256 on a GPU, 64 on a CPU)"
+    )
+    group.add_argument("--seconds", type=float, default=5, metavar="S", help="for each stage (default: 5)")
+    group.add_argument("--json", metavar="FILE", help="the last line, which is one JSON document, into a file as well")
+
+
 def _add_commercial_only(group: Any) -> None:
     group.add_argument("--commercial-only", action="store_true", help="refuse what is not licensed for commercial use")
 
@@ -286,6 +310,17 @@ def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 up")
     return int(text)
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    return tuple(map(_positive, text.split(",")))
+
+
+def _dtypes(text: str) -> tuple[str, ...]:
+    for name in text.split(","):
+        if name not in ("auto", "fp32", "fp16", "bf16", "tf32"):
+            raise argparse.ArgumentTypeError(f"{name!r} is none of auto, fp32, fp16, bf16, tf32")
+    return tuple(text.split(","))
 
 
 def _auto_or_positive(text: str) -> int | str:

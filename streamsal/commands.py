@@ -18,7 +18,7 @@ from .errors import Held, IncompleteRun, MissingInput, PlanMismatch, StreamsalEr
 from .scheduler import number_of_tasks, task_numbers
 from .tables import print_facts
 
-__all__ = ["demo", "export", "infer", "merge", "models", "plan", "probe", "render", "run", "status", "weights"]
+__all__ = ["bench", "demo", "export", "infer", "merge", "models", "plan", "probe", "render", "run", "status", "weights"]
 
 if TYPE_CHECKING:
     from .fixations import Source
@@ -217,6 +217,30 @@ def _offer_to_fetch(request: Request, progress: Progress) -> None:
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         for asset in missing:
             fetch(asset.name, progress=progress)
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    from .bench import Settings, parse_size
+    from .bench import bench as measure
+
+    measure(
+        Path(arguments.video) if arguments.video else None,
+        Settings(
+            model=arguments.model,
+            weights=arguments.weights,
+            options=dict(_option(text) for text in arguments.option),
+            device=arguments.device,
+            sizes=tuple(map(parse_size, arguments.sizes.split(","))) if arguments.sizes else (),
+            batches=arguments.batch,
+            dtypes=arguments.dtype,
+            frames=arguments.frames,
+            seconds=arguments.seconds,
+            decode_workers=arguments.decode_workers,
+        ),
+        output_json=Path(arguments.json) if arguments.json else None,
+        say=progress_of(arguments).say,
+    )
+    return 0
 
 
 def status(arguments: argparse.Namespace) -> int:
