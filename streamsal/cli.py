@@ -234,9 +234,7 @@ def _how() -> argparse.ArgumentParser:
 def _add_bench(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("what to measure")
     group.add_argument("--model", default="deepgaze_iie", metavar="NAME|FILE.py", help="default: deepgaze_iie")
-    group.add_argument(
-        "--weights", metavar="FILE|synthetic", help="default: the official checkpoint if it is here, else stand-ins"
-    )
+    group.add_argument("--weights", metavar="FILE|synthetic", help=WEIGHTS_HELP)
     group.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
     group.add_argument("--sizes", metavar="LIST", help="default: 720p,1080p on a GPU, 540p on a CPU; or VIDEO's")
     group.add_argument("--batch", type=_batches, default=(), metavar="LIST", help="default: 1,4,8 on a GPU, 1 on a CPU")
