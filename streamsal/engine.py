@@ -98,7 +98,7 @@ def stream(
         video=video,
         model=network,
         model_name=model if isinstance(model, str) else "",
-        batch_size=auto_batch_size(video, network.spec.bytes_per_px) if batch_size == "auto" else batch_size,
+        batch_size=auto_batch_size([video], network.spec.bytes_per_px) if batch_size == "auto" else batch_size,
         device=where,
         dtype=resolve_dtype(dtype, where),
     )

@@ -7,7 +7,6 @@ reads them and is told what differs if they asked for something else. Computes n
 from __future__ import annotations
 
 import glob
-import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -197,7 +196,7 @@ def _cut(
     planned: Sequence[PlannedVideo], model: PlannedModel, spec: ModelSpec, request: Request, old: Plan | None
 ) -> Plan:
     size = request.batch_size
-    batch_size = min(auto_batch_size(video, spec.bytes_per_px) for video in planned) if size == "auto" else size
+    batch_size = auto_batch_size(planned, spec.bytes_per_px) if size == "auto" else size
     if size == "auto" and old is not None:
         batch_size = old.batch_size
     n_shards = request.tasks or (len(old.shards) if old else 1)
@@ -372,16 +371,21 @@ def frame_at(index: VideoIndex, position: Position, name: str) -> int:
     return int(np.searchsorted(index.pts_seconds - index.pts_seconds[0], seconds - 1e-6))
 
 
-def auto_batch_size(video: PlannedVideo, bytes_per_px: float = 0.0) -> int:
+def auto_batch_size(videos: Sequence[PlannedVideo], bytes_per_px: float = 0.0) -> int:
     """Frames per batch: as many as fit 48 MiB of staging as RGB and 2 GiB in the model, a power of two from 1 to 32.
 
-    48 MiB holds 8 frames of 1080p; larger batches made nothing faster on a CPU and only add latency and memory.
+    48 MiB holds 8 frames of 1080p; larger batches made nothing faster on a CPU and only add latency and memory. A batch
+    is always computed whole, so it is not larger than the longest of the videos needs.
     `bytes_per_px`: what the model needs on the device per pixel that it sees.
     """
-    fitting = STAGING_BYTES // (video.height * video.width * 3)
-    if bytes_per_px:
-        fitting = min(fitting, int(MODEL_BYTES // (video.model_height * video.model_width * bytes_per_px)))
-    return 1 << min(5, max(0, int(math.log2(max(1, fitting)))))
+
+    def fitting(video: PlannedVideo) -> int:
+        staging = STAGING_BYTES // (video.height * video.width * 3)
+        model = MODEL_BYTES // (video.model_height * video.model_width * bytes_per_px) if bytes_per_px else staging
+        return max(1, int(min(32, staging, model)))
+
+    longest = max(len(video.grid(1).ranks(video.start, video.stop)) for video in videos)
+    return min(1 << (min(map(fitting, videos)).bit_length() - 1), 1 << max(0, longest - 1).bit_length())
 
 
 def find_videos(arguments: Sequence[str]) -> list[Path]:
