@@ -238,9 +238,7 @@ def _add_bench(made: argparse.ArgumentParser) -> None:
     group.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
     group.add_argument("--sizes", metavar="LIST", help="default: 720p,1080p on a GPU, 540p on a CPU; or VIDEO's")
     group.add_argument("--batch", type=_batches, default=(), metavar="LIST", help="default: 1,4,8 on a GPU, 1 on a CPU")
-    group.add_argument(
-        "--dtype", type=_dtypes, default=("auto",), metavar="LIST", help="of auto, fp32, fp16, bf16, tf32"
-    )
+    group.add_argument("--dtype", type=_dtypes, default=("auto",), metavar="auto,fp32,tf32,fp16,bf16")
     group.add_argument(
         "--frames", type=_positive, metavar="N", help="of the video (default: 256 on a GPU, 64 on a CPU)"
     )
