@@ -25,6 +25,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("STREAMSAL_REQUIRE_REFERENCE") == "1":
             pytest.fail("STREAMSAL_REQUIRE_REFERENCE=1, and deepgaze-pytorch is not installed")
         pytest.skip("needs deepgaze-pytorch (STREAMSAL_REQUIRE_REFERENCE=1 turns this into a failure)")
+    if item.get_closest_marker("needs_matplotlib") and importlib.util.find_spec("matplotlib") is None:
+        if os.environ.get("STREAMSAL_REQUIRE_MATPLOTLIB") == "1":
+            pytest.fail("STREAMSAL_REQUIRE_MATPLOTLIB=1, and matplotlib is not installed")
+        pytest.skip("needs matplotlib (STREAMSAL_REQUIRE_MATPLOTLIB=1 turns this into a failure)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,116 @@
+"""What benchmarks compare with computes the same, and what they report can be set side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamsal import create_model, predict
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+FIXTURES = Path(__file__).parent / "fixtures/deepgaze"
+
+
+def benchmark(name: str, *arguments: str | Path, code: int = 0) -> tuple[str, str]:
+    """Runs a file of benchmarks/ and returns (stdout, stderr)."""
+    command = [sys.executable, str(BENCHMARKS / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("name", ["iie_96x128", "iie_100x244_index_trap"])
+def test_the_plain_version_computes_what_the_authors_program_does(unfused, name: str) -> None:
+    measured = np.load(FIXTURES / f"{name}.npz")
+    frames, center_bias = measured["image"].transpose(0, 2, 3, 1), measured["centerbias"][0]
+    found = predict(frames, model=unfused, device="cpu", batch_size=1, center_bias=center_bias)
+    assert abs(found - measured["log_density"][:, 0]).max() <= 2e-5
+
+
+@pytest.fixture(scope="module")
+def unfused():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield create_model(BENCHMARKS / "unfused.py", weights="synthetic", device="cpu", center_bias="gaussian")
+    torch.set_num_threads(before)
+
+
+def result(device: str, rates: dict[int, float]) -> str:
+    """A file as `streamsal bench --json` writes it; of each height the model's frames per second."""
+    cases = [
+        {
+            "height": height,
+            "width": 2 * height,
+            "batch": 4,
+            "dtype": "fp16",
+            "fps": {"model": rate, "end_to_end": rate / 2, "decode": 100.0, "upload": None, "store": 50.0},
+            "failed": "" if rate else "out of memory",
+        }
+        for height, rate in rates.items()
+    ]
+    return json.dumps({"device": {"name": device}, "cases": cases}) + "\n"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> list[Path]:
+    files = [tmp_path / "slow.json", tmp_path / "fast.json"]
+    files[0].write_text("a table for people\n\n" + result("Slow One", {720: 12.5, 1080: 0}))
+    files[1].write_text(result("Fast One", {1080: 250.0}))
+    return files
+
+
+def test_results_of_two_devices_make_one_table(results: list[Path]) -> None:
+    out, _ = benchmark("compare.py", *results)
+    lines = [line.split("  ") for line in out.splitlines() if line]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    assert cells == [
+        ["model, frames per second"],
+        ["Slow One", "Fast One"],
+        ["1440x720 batch 4 fp16", "12.5", "-"],
+        ["2160x1080 batch 4 fp16", "out of memory", "250.0"],
+    ]
+
+
+def test_later_results_of_a_device_take_the_place_of_earlier_ones(results: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "again.json").write_text(result("Fast One", {1080: 300.0}))
+    out, _ = benchmark("compare.py", *results, tmp_path / "again.json", "--what", "end_to_end")
+    assert "150.0" in out and "125.0" not in out and out.count("Fast One") == 1
+
+
+@pytest.mark.needs_matplotlib
+def test_results_of_two_devices_make_one_plot(results: list[Path], tmp_path: Path) -> None:
+    benchmark("compare.py", *results, "-o", tmp_path / "plot.svg")
+    benchmark("compare.py", *results, "-o", tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "plot.svg").stat().st_size > 1000
+
+
+def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
+    for text in ("", "{}", '{"cases": [1]}'):
+        (tmp_path / "other.json").write_text(text)
+        _, err = benchmark("compare.py", tmp_path / "other.json", code=1)
+        assert "other.json is no result of" in err
+        assert "Traceback" not in err
+
+
+def test_the_script_for_clusters_submits_one_job_per_type_and_goes_on_behind_a_refusal(tmp_path: Path) -> None:
+    """A scheduler that notes what it is asked for, and has no rtx_none."""
+    fake = tmp_path / "sbatch"
+    fake.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\ncase "$*" in *rtx_none*) exit 1;; esac\n')
+    fake.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    environment |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GPUS": "rtx_none rtx_a4000"}
+    script = str(ROOT / "scripts/sbatch/bench.sbatch")
+    assert subprocess.run([script, "--sizes", "720p"], env=environment).returncode == 1
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line.split()[1] for line in asked] == ["--gres=gpu:rtx_none:1", "--gres=gpu:rtx_a4000:1"]
+    assert all(line.endswith(f"{script} --sizes 720p") for line in asked)
