@@ -112,9 +112,9 @@ def create_model(
     """A model by its name in the table, or from a user's own file, ready to `begin` a video on `device`.
 
     `weights`: a checkpoint's path or its tensors by key, "synthetic" for stand-ins; None: the cached official file.
+    An option `backend="reference"` asks for the authors' own package instead of our network.
     """
-    module = model_module(name_or_path)
-    options = with_stand_in_bias(name_or_path, weights, options)
+    module, options = backend_of(name_or_path, with_stand_in_bias(name_or_path, weights, options))
     check_options(name_or_path, module, options)
     if weights is not None:
         check_takes_weights(name_or_path, module)
@@ -127,7 +127,7 @@ def create_model(
 
 def spec_of(name_or_path: str | Path, **options: Any) -> ModelSpec:
     """A model's spec; without building its network, where its file has a `spec(**options)` or a `SPEC`."""
-    module = model_module(name_or_path)
+    module, options = backend_of(name_or_path, options)
     check_options(name_or_path, module, options)
     if callable(getattr(module, "spec", None)):
         with naming_the_file(name_or_path, "in spec()"):
@@ -135,6 +135,19 @@ def spec_of(name_or_path: str | Path, **options: Any) -> ModelSpec:
     if isinstance(getattr(module, "SPEC", None), ModelSpec) and not options:
         return module.SPEC
     return create_model(name_or_path, **options).spec
+
+
+def backend_of(name_or_path: str | Path, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """What has `build` and `spec` of a model, by its option `backend`, and the other options."""
+    options = dict(options)
+    backend = options.pop("backend", "own")
+    if backend == "own":
+        return model_module(name_or_path), options
+    if backend != "reference":
+        raise UsageError(f"no backend is named {backend!r}: use own, or reference for the authors' package")
+    from .deepgaze_reference import Backend
+
+    return Backend(str(name_or_path)), options
 
 
 def with_stand_in_bias(name_or_path: str | Path, weights: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,7 +272,7 @@ def naming_the_file(name_or_path: str | Path, where: str, *, but: type[Exception
         raise StreamsalError(f"model file {name_or_path} failed {where}: {reason}") from error
 
 
-def check_options(name_or_path: str | Path, module: ModuleType, options: Mapping[str, Any]) -> None:
+def check_options(name_or_path: str | Path, module: Any, options: Mapping[str, Any]) -> None:
     parameters = inspect.signature(module.build).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return

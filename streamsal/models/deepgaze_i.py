@@ -29,12 +29,8 @@ BLOCK = 4  # pixels per value, along both sides
 STRIDE = 8  # pixels per position of the readout grid
 
 
-def spec(*, center_bias: str = "mit1003", backend: str = "own") -> ModelSpec:
+def spec(*, center_bias: str = "mit1003") -> ModelSpec:
     del center_bias
-    if backend == "reference":
-        from .deepgaze_reference import reference_spec
-
-        return reference_spec("deepgaze_i")
     readback = Readback(interpolation="nearest", block=BLOCK)
     return ModelSpec(
         name="deepgaze_i",
@@ -58,13 +54,8 @@ def build(
     *,
     device: torch.device | str,
     center_bias: str = "mit1003",
-    backend: str = "own",
 ) -> Model:
     """`weights` as for `checkpoints.load`, `center_bias` as for `center_bias.template`."""
-    if backend == "reference":
-        from .deepgaze_reference import build as build_reference
-
-        return build_reference("deepgaze_i", weights, device=device, center_bias=center_bias)
     loaded = checkpoints.load("deepgaze_i", weights, template())
     return DeepGazeI(loaded, center_bias=bias.template(center_bias), device=torch.device(device))
 

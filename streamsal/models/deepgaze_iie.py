@@ -53,12 +53,8 @@ BACKBONES = (
 )
 
 
-def spec(*, center_bias: str = "mit1003", cuda_graph: bool = False, backend: str = "own") -> ModelSpec:
+def spec(*, center_bias: str = "mit1003", cuda_graph: bool = False) -> ModelSpec:
     del center_bias, cuda_graph
-    if backend == "reference":
-        from .deepgaze_reference import reference_spec
-
-        return reference_spec("deepgaze_iie")
     return ModelSpec(
         name="deepgaze_iie",
         summary="fixation density of each frame as a picture: four backbones, 120 readouts",
@@ -89,16 +85,11 @@ def build(
     device: torch.device | str,
     center_bias: str = "mit1003",
     cuda_graph: bool = False,
-    backend: str = "own",
 ) -> Model:
     """`weights` as for `checkpoints.load`, `center_bias` as for `center_bias.template`.
 
     `cuda_graph`: on a CUDA device record each batch size's work once and replay it.
     """
-    if backend == "reference":
-        from .deepgaze_reference import build as build_reference
-
-        return build_reference("deepgaze_iie", weights, device=device, center_bias=center_bias)
     loaded = checkpoints.load("deepgaze_iie", weights, template())
     template_hw, where = bias.template(center_bias), torch.device(device)
     return DeepGazeIIE(loaded, center_bias=template_hw, device=where, cuda_graph=cuda_graph)

@@ -51,12 +51,8 @@ CHANNELS = 2048  # of the features
 HIDDEN = 128  # channels that the scanpath and the fixation networks work with
 
 
-def spec(*, center_bias: str = "mit1003", backend: str = "own") -> ModelSpec:
+def spec(*, center_bias: str = "mit1003") -> ModelSpec:
     del center_bias
-    if backend == "reference":
-        from .deepgaze_reference import reference_spec
-
-        return reference_spec("deepgaze_iii")
     readback = Readback(interpolation="nearest", block=BLOCK)
     return ModelSpec(
         name="deepgaze_iii",
@@ -81,13 +77,8 @@ def build(
     *,
     device: torch.device | str,
     center_bias: str = "mit1003",
-    backend: str = "own",
 ) -> Model:
     """`weights` as for `checkpoints.load`, `center_bias` as for `center_bias.template`."""
-    if backend == "reference":
-        from .deepgaze_reference import build as build_reference
-
-        return build_reference("deepgaze_iii", weights, device=device, center_bias=center_bias)
     loaded = checkpoints.load("deepgaze_iii", weights, template())
     return DeepGazeIII(loaded, center_bias=bias.template(center_bias), device=torch.device(device))
 

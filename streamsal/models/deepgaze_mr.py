@@ -42,14 +42,12 @@ History = Literal["grow", "none", "repeat"]
 HISTORIES = ("grow", "none", "repeat")
 
 
-def spec(*, history: History = "grow", center_bias: str = "ledov", backend: str = "own") -> ModelSpec:
+def spec(*, history: History = "grow", center_bias: str = "ledov") -> ModelSpec:
     """`history`: what the first 15 frames of a video rest on. `grow`: the frames there are; `none`: they get no map;
     `repeat`: the first frame stands for those before it."""
     del center_bias
     if history not in HISTORIES:
         raise UsageError(f"deepgaze_mr has no history {history!r}: choose {', '.join(HISTORIES)}")
-    if backend != "own":
-        raise UsageError(f"deepgaze_mr has no backend {backend!r}: its authors publish no package, use own")
     return ModelSpec(
         name="deepgaze_mr",
         summary="fixation density of each frame of a video from the last 16: VGG-19 features, their mean, one readout",
@@ -83,10 +81,9 @@ def build(
     device: torch.device | str,
     history: History = "grow",
     center_bias: str = "ledov",
-    backend: str = "own",
 ) -> Model:
     """`weights` as for `checkpoints.load`, `center_bias` as for `center_bias.template`, the rest as for `spec`."""
-    checked = spec(history=history, center_bias=center_bias, backend=backend)
+    checked = spec(history=history, center_bias=center_bias)
     loaded = checkpoints.load("deepgaze_mr", weights, template(), nested="model_state_dict")
     return DeepGazeMR(
         checked, loaded, history=history, center_bias=bias.template(center_bias), device=torch.device(device)

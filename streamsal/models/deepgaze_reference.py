@@ -58,6 +58,26 @@ PEERS: dict[str, Peer] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One model as `models.create_model` and `spec_of` ask for it."""
+
+    name: str
+
+    def spec(self, *, center_bias: str = "mit1003") -> ModelSpec:
+        del center_bias
+        return reference_spec(self.name)
+
+    def build(
+        self,
+        weights: str | Path | Mapping[str, Tensor] | None = None,
+        *,
+        device: torch.device | str,
+        center_bias: str = "mit1003",
+    ) -> Reference:
+        return build(self.name, weights, device=device, center_bias=center_bias)
+
+
 def reference_spec(name: str) -> ModelSpec:
     """The spec of our own model, but for what upstream gives: one full-size density per frame, and nothing else."""
     summary = f"{peer(name).network} of deepgaze-pytorch, the authors' own code"

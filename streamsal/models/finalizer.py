@@ -146,11 +146,6 @@ def log_density(density_sum_nhw: Tensor) -> Tensor:
     return normalize(density_sum_nhw.clamp_min(torch.finfo(torch.float32).tiny).log_())
 
 
-def log_mean(density_sum: Tensor, n_components: int) -> Tensor:
-    del n_components
-    return log_density(density_sum)
-
-
 def template(prefix: str) -> dict[str, Tensor]:
     """The entries of one finalizer in an official state dict, in order, as meta tensors."""
     shapes: dict[str, tuple[int, ...]] = {"center_bias_weight": (1,), "gauss.sigma": ()}

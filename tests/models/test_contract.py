@@ -227,6 +227,16 @@ def test_option_that_a_model_does_not_take_is_named(name: str | Path, option: st
             ask(name, **{option: 1})
 
 
+def test_only_own_and_reference_are_backends() -> None:
+    for ask in (create_model, spec_of):
+        with pytest.raises(UsageError, match=r"'upstream'.*own, or reference"):
+            ask("deepgaze_iie", backend="upstream")
+        with pytest.raises(UsageError, match="takes no option 'cuda_graph'"):
+            ask("deepgaze_iie", backend="reference", cuda_graph=True)
+    assert spec_of("deepgaze_iie", backend="own") == spec_of("deepgaze_iie")
+    assert spec_of("deepgaze_iii", backend="reference").outputs[0].kind == "log_density"
+
+
 def test_weights_for_a_model_without_any_are_refused(tmp_path: Path) -> None:
     weights = tmp_path / "weights.pth"
     weights.write_bytes(b"some")
