@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn import functional
 
 from ..density import nearest_indices
 
@@ -85,6 +85,20 @@ def centered(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 def _mean(x: Tensor, weights: Tensor) -> Tensor:
     return (x @ weights).mean(-1)[..., None, None]
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), as accurate as torch's where the result is small, too.
+
+    On a CPU torch's (2.11) is its log1p, 13 ns per value on an AMD EPYC with AVX-512 and two thirds of the readout; its
+    log takes 1 ns. The second term gives back what 1 + exp(-|x|) loses to rounding.
+    """
+    if x.device.type != "cpu":
+        return functional.softplus(x)
+    power = x.abs().neg_().exp_()
+    total = power + 1
+    lost = power.sub_(total - 1).div_(total)
+    return total.log_().add_(lost).add_(x.clamp_min(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

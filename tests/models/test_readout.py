@@ -17,6 +17,7 @@ from streamsal.models.readout import (
     fixation_template,
     saliency_template,
 )
+from streamsal.models.readout import softplus as our_softplus
 
 CPU = torch.device("cpu")
 COMPONENTS = 3
@@ -119,3 +120,10 @@ def test_shares_of_a_coarse_grid_count_its_repetitions() -> None:
     counts = np.zeros((2, 3))
     np.add.at(counts, (grid.rows[:, None], grid.columns), 1)
     np.testing.assert_allclose(grid.weights.reshape(2, 3), counts / 12)
+
+
+def test_softplus_is_exact_to_float32_however_small() -> None:
+    x = torch.linspace(-80, 80, 100_001)
+    torch.testing.assert_close(our_softplus(x).double(), softplus(x.double(), threshold=100), rtol=3e-7, atol=0)
+    extremes = torch.tensor([-torch.inf, torch.inf, torch.nan])
+    torch.testing.assert_close(our_softplus(extremes), torch.tensor([0, torch.inf, torch.nan]), equal_nan=True)
