@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from streamsal import checkpoints, gauges
 from streamsal.bench import Settings, Size, measured, parse_size, print_tables, usual
+from streamsal.cores import decoders_for, usable_cores
 from streamsal.devices import inference, resolve_device, resolve_dtype
 from streamsal.errors import MissingWeights
 from streamsal.models import create_model
@@ -290,7 +291,8 @@ def main() -> None:
     )
     ours = create_model("deepgaze_iie", weights=weights, device=device, center_bias="gaussian")
     facts = {"model": "deepgaze_iie", "weights": weights_name}
-    facts |= measured(None, settings, ours, device, say=lambda text: print(text, flush=True))
+    workers = decoders_for(usable_cores())
+    facts |= measured(None, settings, ours, device, decode_workers=workers, say=lambda text: print(text, flush=True))
     del ours
     comparison = compare(options, weights_name, weights, device)
     print()

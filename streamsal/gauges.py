@@ -200,9 +200,9 @@ def matmul_flops(device: torch.device, dtype_name: str, dtype: torch.dtype, seco
     n = MATMUL_SIZE[device.type]
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     products = [lambda: torch.mm(a, b)]
-    if device.type == "cpu" and torch.backends.mkldnn.is_available():
-        # mm is MKL's in float32, which on AMD reaches half of what oneDNN does; the same product as a convolution.
-        pixels, kernels = a.mT.reshape(1, n, n, 1), b.mT.reshape(n, n, 1, 1)
+    if device.type == "cpu" and dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        # mm is MKL's in float32, which on AMD is slower than oneDNN; so the same product as a 1x1 convolution, too.
+        pixels, kernels = a.view(1, 1, n, n).permute(0, 3, 1, 2), b.view(1, 1, n, n).permute(3, 2, 0, 1)
         products.append(lambda: torch.mkldnn_convolution(pixels, kernels, None, (0, 0), (1, 1), (1, 1), 1))
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = dtype_name == "tf32"
