@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,6 +37,7 @@ from streamsal.weights import SYNTHETIC
 
 CPU_TOTAL, CPU_REST, CPU_MEMORY = 3.5, 10.0, 1 / 3  # at 540p on one thread
 GPU_MILLISECONDS, GPU_TOTAL = 5.0, 4.0  # per frame at 1080p, and relative to the baseline
+MEMORY_ROUNDS = 3  # at most; what malloc keeps differs by a fifth between processes
 BASELINES = ("deepgaze-pytorch", "unfused")
 OURS, RECORDED = "ours", "ours, recorded"
 
@@ -190,7 +192,11 @@ def compare(
         samples, memory = compared(names, weights, size, options.compare_batch, dtype, device, options.rounds)
         if device.type == "cpu":
             given = SYNTHETIC if weights_name == SYNTHETIC else options.weights
-            memory = {name: resident_megabytes(name, given, size, options.compare_batch, dtype) for name in names}
+            turns = [
+                {name: resident_megabytes(name, given, size, options.compare_batch, dtype) for name in names}
+                for _ in range(min(MEMORY_ROUNDS, options.rounds))
+            ]
+            memory = {name: statistics.median(turn[name] for turn in turns) for name in names}
         found[f"{size[1]}x{size[0]}"] = {
             "batch": options.compare_batch,
             "dtype": str(dtype).removeprefix("torch."),
