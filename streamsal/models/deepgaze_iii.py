@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from .. import checkpoints
 from ..density import nearest_indices
@@ -40,6 +39,7 @@ from .readout import (
     layer,
     on_meta,
     saliency_template,
+    softplus,
     to,
 )
 from .spec import Batch, Model, ModelSpec, Output, Readback, Result, Video

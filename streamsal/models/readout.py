@@ -109,6 +109,10 @@ class Layer:
     weight: Tensor
     bias: Tensor
 
+    def __getitem__(self, which: slice) -> Layer:
+        """For some of the components."""
+        return Layer(weight=self.weight[which], bias=self.bias[which])
+
     def __call__(self, x: Tensor, weights: Tensor) -> Tensor:
         """(n, K, c, P) to (n, K, o, P)."""
         x, scale = centered(x, weights)
@@ -189,10 +193,18 @@ class FixationNetworks:
 
     def __call__(self, saliency: Tensor, grid: Grid) -> Tensor:
         """(n, K, 1, P) saliency maps to (n, K, h, w) priority maps."""
+        n_components = saliency.shape[1]
+        # On a CPU a few components at a time: as fast, and the 128 channels of all would be most of the memory.
+        at_once = 5 if saliency.device.type == "cpu" else n_components
+        chunks = [slice(k, k + at_once) for k in range(0, n_components, at_once)]
+        return torch.cat([self.priority(saliency[:, k], k, grid) for k in chunks], 1).unflatten(-1, grid.size)
+
+    def priority(self, saliency: Tensor, which: slice, grid: Grid) -> Tensor:
+        """(n, k, P) priority maps of some components."""
         x = saliency
         for each in self.layers:
-            x = softplus(each(x, grid.weights))
-        return (self.last @ x)[:, :, 0].unflatten(-1, grid.size)
+            x = softplus(each[which](x, grid.weights))
+        return (self.last[which] @ x)[:, :, 0]
 
 
 def saliency_template(prefix: str, channels: int) -> dict[str, Tensor]:
