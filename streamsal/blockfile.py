@@ -10,40 +10,29 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 from pathlib import Path
 
 from .errors import Held, WriteError
-from .files import NO_LOCKS, write_error
+from .files import write_error
+from .locks import Claim, Watch
 
 COMMIT_BYTES = 64 << 20  # what an owner who writes much should let wait in memory
 SPARE_BYTES = 1 << 16  # left free for the logs that will tell of the full disk
 
 
 class BlockFile:
-    """Opened for reading and writing, made if missing, locked as HDF5 itself would lock it (best effort).
+    """Opened for reading and writing, made if missing, locked as HDF5 itself would lock it, or else by a lease.
 
     Pass it to `h5py.File(BlockFile(path), mode)`. Raises Held where another process holds the file, WriteError
     where it cannot be opened.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, watch: Watch | None = None) -> None:
         self.path = Path(path)
         self.failed = False
-        try:
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise write_error(self.path, error) from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._descriptor)
-            raise Held(f"another process has {self.path} open: wait for it, or end it, and run again") from None
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                os.close(self._descriptor)
-                raise write_error(self.path, error) from error
+        self._claim = Claim(self.path, watch)
+        self._descriptor = self._claim.descriptor
         self.size = os.fstat(self._descriptor).st_size  # on disk
         self._end = self.size  # as h5py sees it
         self._position = 0
@@ -95,9 +84,15 @@ class BlockFile:
     # What the owner of the file calls.
 
     def commit(self) -> None:
-        """Write everything since the last commit; call after h5py's flush(). Raises WriteError, then and ever after."""
+        """Write everything since the last commit; call after h5py's flush(). Raises WriteError, then and ever after.
+
+        Raises Held where another process has taken the file over, because this one gave no sign for minutes.
+        """
         if self.failed:
             raise WriteError(f"cannot write {self.path}: an earlier write failed")
+        if self._claim.lost:
+            self.failed = True
+            raise Held(f"another process has taken {self.path} over, while this one was held up")
         try:
             self._write_growth()
             self._write_inside()
@@ -115,9 +110,8 @@ class BlockFile:
 
     def close(self) -> None:
         """Drop what was not committed."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._claim.close()
+        self._descriptor = -1
 
     def _write_growth(self) -> None:
         growth = bytearray(max(0, self._end - self.size))

@@ -68,7 +68,11 @@ class Stopped(StreamsalError):
 
 
 class Held(Stopped):
-    pass
+    """`unsure`: the holder has been watched for too short a time to tell whether it is alive."""
+
+    def __init__(self, message: str, *, unsure: bool = False) -> None:
+        super().__init__(message)
+        self.unsure = unsure
 
 
 class Interrupted(Stopped):

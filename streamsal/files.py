@@ -1,10 +1,9 @@
-"""Files that appear whole or not at all, and locks that die with their holder."""
+"""Files that appear whole or not at all, and what the disk's refusals mean."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +57,6 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, 524)  # 524: the kernel's ENOTSUPP, seen on Lustre
 REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota is used up",
@@ -87,28 +85,3 @@ def make_folder(path: str | Path) -> Path:
     except OSError as error:
         raise write_error(path, error) from error
     return path
-
-
-@contextlib.contextmanager
-def lock(path: str | Path, *, wait: bool) -> Iterator[bool]:
-    """An advisory lock on `path`; yields False at once when it is held by another and `wait` is off.
-
-    flock is released by the kernel however its holder ends, kill -9 included. Where a file system knows no locks the
-    answer is True: the lock only saves work and orders planners, correctness rests on renames and checksums.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise write_error(path, error) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-        yield True
-    finally:
-        os.close(descriptor)

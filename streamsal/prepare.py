@@ -18,8 +18,9 @@ import numpy as np
 
 from . import __version__
 from .errors import BadInput, MissingInput, MissingWeights, PlanMismatch, StreamsalError, UsageError
-from .files import lock, make_folder
+from .files import make_folder
 from .index import VideoIndex, index_video
+from .locks import lock
 from .models import (
     DEFAULT_MODEL,
     check_commercial,

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from . import formats
 from .errors import BadInput, MissingInput, MissingWeights, UsageError, WriteError
-from .files import lock, make_folder, replacing, write_bytes
+from .files import make_folder, replacing, write_bytes
+from .locks import lock
 from .progress import Progress
 
 

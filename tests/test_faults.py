@@ -20,7 +20,7 @@ import pytest
 from films import destroy_packets, overwrite, write_film, write_sound
 from program import SPEC_ONLY, TELLTALE, end, run, start, wait_until
 
-from streamsal.files import lock
+from streamsal.locks import lock
 
 pytest_plugins = ("small_disk",)
 

@@ -1,18 +1,16 @@
-"""Files appear whole or not at all; locks die with their holder."""
+"""Files appear whole or not at all, and what a disk refuses is said in words."""
 
 from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from streamsal.errors import WriteError
-from streamsal.files import lock, make_folder, replacing, write_bytes, write_error
+from streamsal.files import make_folder, replacing, write_bytes, write_error
 
 pytest_plugins = ("small_disk",)
 
@@ -67,31 +65,3 @@ def test_reasons_are_words(number: int, reason: str) -> None:
 
 def test_reasons_that_are_not_known_are_the_system_s_own() -> None:
     assert "Stale file handle" in str(write_error("a", OSError(errno.ESTALE, os.strerror(errno.ESTALE))))
-
-
-HOLD = """
-import sys, time
-from streamsal.files import lock
-with lock(sys.argv[1], wait=True):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE)
-    try:
-        assert holder.stdout and holder.stdout.readline() == b"held\n"
-        with lock(path, wait=False) as ours:
-            assert not ours
-    finally:
-        holder.kill()
-        holder.wait()
-    with lock(path, wait=False) as ours:
-        assert ours
-
-
-def test_a_lock_that_cannot_be_made(tmp_path: Path) -> None:
-    with pytest.raises(WriteError), lock(tmp_path / "no" / "lock", wait=True):
-        pass

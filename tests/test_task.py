@@ -10,8 +10,8 @@ import pytest
 from films import destroy_packets, write_film
 
 from streamsal.errors import Held, PlanMismatch, Stopped
-from streamsal.files import lock
 from streamsal.heartbeat import read_heartbeat
+from streamsal.locks import lock
 from streamsal.prepare import Request, make_plan
 from streamsal.store import shard_path
 from streamsal.task import infer
