@@ -109,7 +109,9 @@ class BlockFile:
             raise write_error(self.path, error) from error
 
     def close(self) -> None:
-        """Drop what was not committed."""
+        """Drop what was not committed. A file in which there is nothing goes, too."""
+        if self._descriptor >= 0 and self.size == 0:
+            self._claim.unlink()
         self._claim.close()
         self._descriptor = -1
 

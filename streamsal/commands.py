@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .catalog import models, progress_of, weights
-from .errors import Held, IncompleteRun, MissingInput, PlanMismatch, StreamsalError, UsageError
+from .errors import IncompleteRun, MissingInput, PlanMismatch, StreamsalError, UsageError
 from .scheduler import number_of_tasks, task_numbers
 from .tables import print_facts
 
@@ -78,7 +78,7 @@ def plan(arguments: argparse.Namespace) -> int:
 
 
 def infer(arguments: argparse.Namespace) -> int:
-    from .plan import Plan, counted
+    from .plan import Plan, counted, tasks_named
     from .prepare import find_videos, make_plan
     from .signals import stop_on_signals
     from .task import Worker
@@ -110,11 +110,11 @@ def infer(arguments: argparse.Namespace) -> int:
             run, device=arguments.device, decode_workers=arguments.decode_workers, progress=progress, stop=stop
         )
         for task in task_numbers(os.environ, arguments.task_id, arguments.task_base, len(plan.shards)):
-            try:
-                worker.infer(task)
-            except Held:
-                if arguments.task_id != "any":
-                    raise
+            worker.infer(task)
+        if arguments.task_id == "any":
+            if held := worker.infer_free():
+                progress.say(f"{tasks_named(held)} of {run}: others work on that; nothing else is left to do")
+            return 0
     return 0
 
 

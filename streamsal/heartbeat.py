@@ -28,6 +28,7 @@ class Log:
     task: int
     facts: dict[str, Any] = field(default_factory=dict)
     _beaten: float = 0.0
+    _began: tuple[float, int] = (0.0, 0)  # by the monotonic clock, with how much was done then
 
     def __post_init__(self) -> None:
         make_folder(self.run / "logs")
@@ -37,8 +38,8 @@ class Log:
     def _stem(self) -> Path:
         return self.run / "logs" / f"{self.task:04d}"
 
-    def start(self, *, rows: int, done: int, holes: int, device: str) -> None:
-        before = self.facts
+    def start(self, *, rows: int, done: int, holes: int, device: str, **facts: Any) -> None:
+        before, self._began = self.facts, (time.monotonic(), done)
         self.facts = {
             "task": self.task,
             "rows": rows,
@@ -52,8 +53,10 @@ class Log:
             "device": device,
             "fps": 0.0,
             "error": "",
+            **facts,
         }
-        self.event("start" if not before else "resume", done=done, rows=rows, device=device)
+        where = {"host": self.facts["host"], "pid": self.facts["pid"], "device": device, **facts}
+        self.event("start" if not before else "resume", done=done, rows=rows, **where)
         self.beat(force=True)
 
     @property
@@ -62,9 +65,9 @@ class Log:
 
     def count(self, rows: int, holes: int, **facts: Any) -> None:
         """`rows` more results are safe, `holes` of them without a picture."""
-        before = self.facts.setdefault("done_before", self.done)
+        began, before = self._began
         done = self.done + rows
-        fps = (done - before) / max(1e-6, time.time() - self.facts["started"])
+        fps = (done - before) / max(1e-6, time.monotonic() - began)
         self.beat(done=done, holes=self.facts["holes"] + holes, fps=round(fps, 2), **facts)
 
     def beat(self, *, force: bool = False, **facts: Any) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .cores import decoders_for, usable_cores
 from .errors import StreamsalError
+from .heartbeat import HEARTBEAT_SECONDS
 from .progress import Progress
 from .signals import Stop, stopped
 from .status import run_status
@@ -42,13 +43,16 @@ def _one_process_each(
     command = [sys.executable, "-m", "streamsal", "infer", str(run), "--task-id", "any", "--quiet"]
     command += ["--decode-workers", str(decoders), "--device"]
     workers = [subprocess.Popen([*command, device]) for device in devices]
+    looked = time.monotonic()
     try:
         with progress.track(f"{len(devices)} devices", (found := run_status(run)).rows, found.done):
             while any(worker.poll() is None for worker in workers):
                 if reason := stop():
                     raise stopped(reason, f"{run} has {run_status(run).done} results safe")
-                progress.update(run_status(run).done)
-                time.sleep(1)
+                if time.monotonic() - looked >= HEARTBEAT_SECONDS:
+                    progress.update(run_status(run).done)
+                    looked = time.monotonic()
+                time.sleep(0.2)
     finally:
         for worker in workers:
             worker.terminate()

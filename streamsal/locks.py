@@ -132,6 +132,12 @@ class Claim:
     def lost(self) -> bool:
         return self.lease is not None and self.lease.lost
 
+    def unlink(self) -> None:
+        """Remove the file, if it is still ours; who opened it before us and gets the lock after us will notice."""
+        if _same_file(self.path, self.descriptor):
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
     def close(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)

@@ -6,6 +6,7 @@ Only what is certain is taken from it. A plan owns the partition; the environmen
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .errors import UsageError
 
@@ -46,3 +47,10 @@ def number_of_tasks(environment: Mapping[str, str], task_id: str | None, base: i
         f"how many tasks are there in all? {known}: give --num-tasks N (and --task-base 1 if they count from 1), "
         "or plan first"
     )
+
+
+def job_facts(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What the scheduler calls this job, as squeue shows it, and how often it has started it again; empty outside."""
+    array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{task}" if array and task else environment.get("SLURM_JOB_ID")
+    return {"job": job, "requeues": int(environment.get("SLURM_RESTART_COUNT") or 0)} if job else {}

@@ -86,18 +86,19 @@ class _Block:
 class ShardWriter:
     """Writes the shard at `path`, or goes on with it where it was begun for the same `parts`.
 
-    A file that cannot be read or belongs to other work is moved aside to `.broken-N`. One thread at a time may call.
+    Instead of a path it takes a file that is locked already. A file that cannot be read or belongs to other work
+    is moved aside to `.broken-N`. One thread at a time may call.
     Memory holds the packed rows since the last commit and the values of two appends.
     """
 
-    def __init__(self, path: str | Path, parts: Sequence[PartInfo], *, threads: int = 2) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path | BlockFile, parts: Sequence[PartInfo], *, threads: int = 2) -> None:
+        self.path = path.path if isinstance(path, BlockFile) else Path(path)
         self.parts = tuple(parts)
         if len({part.video for part in self.parts}) != len(self.parts):
             raise ValueError("two parts of one shard have the same video")
         self._blocks: deque[_Block] = deque()
         self._synced = time.monotonic()
-        self._file = BlockFile(self.path)
+        self._file = path if isinstance(path, BlockFile) else BlockFile(path)
         try:
             self._h5: H5 = self._resume() or self._start()
         except BaseException:
@@ -224,7 +225,6 @@ class ShardWriter:
             self._file.commit()
         except WriteError:
             _close(None, h5, self._file)
-            self.path.unlink(missing_ok=True)
             raise
         sync_folder(self.path.parent)
         return h5

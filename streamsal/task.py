@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import Held, Stopped, StreamsalError
 from .files import make_folder
-from .heartbeat import Log
+from .heartbeat import Log, read_heartbeat
+from .locks import STALE_BEATS, Watch, beat_seconds
 from .plan import Plan, counted
 from .progress import Meter, Progress
+from .scheduler import job_facts
 from .signals import Stop, stopped
 
 if TYPE_CHECKING:
     import torch
 
     from .batches import Job
+    from .blockfile import BlockFile
     from .layout import PartInfo
     from .models.spec import Model
     from .store import ShardWriter
@@ -61,9 +65,42 @@ class Worker:
         self.plan = Plan.load(self.run / "plan.json")
         self._device, self._decode_workers = device, decode_workers
         self._progress, self._stop = progress or Progress(quiet=True), stop
+        self._watch = Watch()
 
-    def infer(self, task: int) -> int:
-        """As the function of that name."""
+    def infer_free(self) -> list[int]:
+        """Compute every task that is free, one after another; returns those that others are working on.
+
+        Those are looked at once more whenever there was something else to do meanwhile, and never waited for.
+        """
+        held = list(range(len(self.plan.shards)))
+        while True:
+            before, held = held, []
+            for task in before:
+                if reason := self._stop():
+                    raise stopped(reason, f"before task {task}")
+                if self._is_known_done(task):
+                    continue
+                try:
+                    self.infer(task, patient=False)
+                except Held:
+                    held.append(task)
+            if held in ([], before):
+                return held
+
+    def _is_known_done(self, task: int) -> bool:
+        """Whether its last heartbeat says so and its shard has the size it had then: two small looks, no HDF5."""
+        if not self.plan.rows(task):
+            return True
+        beat = read_heartbeat(self.run, task) or {}
+        if beat.get("state") != "done" or beat.get("plan") != self.plan.id:
+            return False
+        try:
+            return _shard_bytes(self.run, task) == beat.get("shard_bytes")
+        except FileNotFoundError:
+            return False
+
+    def infer(self, task: int, *, patient: bool = True) -> int:
+        """As the function of that name. `patient`: watch a lock that may be of a lost node until that is certain."""
         if task < 0:
             raise ValueError(f"{task = } is negative")
         rows = self.plan.rows(task) if task < len(self.plan.shards) else 0
@@ -75,10 +112,11 @@ class Worker:
         if holes is not None:
             self._progress.say(f"task {task}: already done")
             if log.facts.get("state") != "done":  # killed between the last frame and the last heartbeat
-                log.end("done", task=task, rows=rows, done=rows, holes=holes)
+                log.end("done", task=task, rows=rows, done=rows, holes=holes, **self._proof(task))
             return rows
         try:
-            self._compute(log)
+            with self._claimed(task, patient=patient) as file:
+                self._compute(log, file)
         except Held:
             raise  # the log is the other copy's to write
         except Stopped as error:
@@ -89,26 +127,55 @@ class Worker:
             raise
         return rows
 
-    def _compute(self, log: Log) -> None:
-        """Open the shard, let every part of it be filled from where it was left, and mark it as whole."""
-        jobs = self._jobs(log)
-        from .store import ShardWriter, shard_path
+    @contextmanager
+    def _claimed(self, task: int, *, patient: bool) -> Iterator[BlockFile]:
+        """The shard's file, ours alone, before anything slow is done for it."""
+        from .blockfile import BlockFile
+        from .store import shard_path
 
-        path, progress = shard_path(log.run, log.task), self._progress
+        path, told, file = shard_path(self.run, task), False, None
         make_folder(path.parent)
-        rows, meter = self.plan.rows(log.task), Meter()
-        with ShardWriter(path, [info for info, _ in jobs]) as shard:
+        while file is None:
+            try:
+                file = BlockFile(path, self._watch)
+            except Held as held:
+                if not (held.unsure and patient):
+                    raise
+                if reason := self._stop():
+                    raise stopped(reason, f"task {task} is another's, or was") from None
+                if not told:
+                    seconds = STALE_BEATS * beat_seconds()
+                    self._progress.say(
+                        f"task {task}: held by another process; up to {seconds:.0f} s to see if it lives"
+                    )
+                told = True
+                time.sleep(beat_seconds() / 10)
+        with closing(file):
+            yield file
+
+    def _compute(self, log: Log, file: BlockFile) -> None:
+        """Let every part of the shard be filled from where it was left, and mark it as whole."""
+        jobs = self._jobs(log)
+        from .store import ShardWriter
+
+        progress, rows, meter = self._progress, self.plan.rows(log.task), Meter()
+        with ShardWriter(file, [info for info, _ in jobs]) as shard:
             done = sum(shard.committed(info) for info, _ in jobs)
             if shard.complete and done == rows:  # by another copy, while this one was getting ready
                 progress.say(f"task {log.task}: already done")
                 return
-            log.start(rows=rows, done=done, holes=sum(shard.holes(info) for info, _ in jobs), device=jobs[0][0].device)
+            holes = sum(shard.holes(info) for info, _ in jobs)
+            log.start(rows=rows, done=done, holes=holes, device=jobs[0][0].device, **job_facts(os.environ))
             with progress.track(f"task {log.task}", rows, done):
                 for info, job in jobs:
                     _fill(shard, info, job, log=log, meter=meter, progress=progress, stop=self._stop)
             shard.finish()
-        log.end("done", **meter.summary())
+            log.end("done", **meter.summary(), **self._proof(log.task))
         progress.event("done", task=log.task, **meter.summary())
+
+    def _proof(self, task: int) -> dict[str, Any]:
+        """What lets others believe the last heartbeat without opening the shard."""
+        return {"plan": self.plan.id, "shard_bytes": _shard_bytes(self.run, task)}
 
     @cached_property
     def _model(self) -> tuple[Model, torch.device]:
@@ -163,6 +230,12 @@ class Worker:
             )
             jobs.append((info, job))
         return jobs
+
+
+def _shard_bytes(run: Path, task: int) -> int:
+    from .store import shard_path
+
+    return shard_path(run, task).stat().st_size
 
 
 def _dtype_name(asked: str, dtype: torch.dtype) -> str:
