@@ -8,6 +8,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from corpus import CASES
@@ -29,6 +30,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("STREAMSAL_REQUIRE_MATPLOTLIB") == "1":
             pytest.fail("STREAMSAL_REQUIRE_MATPLOTLIB=1, and matplotlib is not installed")
         pytest.skip("needs matplotlib (STREAMSAL_REQUIRE_MATPLOTLIB=1 turns this into a failure)")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker takes a file at a time, with its fixtures; one of them takes all that needs the cluster."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # --dist loadgroup of pytest-xdist 3.8 does nothing under pytest 9.2
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/slurm" if nodeid.startswith("tests/slurm/") else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False  # most tests is not most work
+    return ByFile(config, log)
 
 
 @dataclass(frozen=True, slots=True)

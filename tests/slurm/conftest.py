@@ -1,0 +1,67 @@
+"""A private Slurm cluster for the tests of this folder, which all bear the mark `slurm`, and a run to do on it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import TOOL, Cluster, running
+from films import write_film
+from program import SCHEDULERS, TELLTALE, run
+from undisturbed import N_FRAMES
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Called for this folder's tests alone."""
+    item.add_marker(pytest.mark.slurm)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if lacking := what_slurm_lacks():
+        if os.environ.get("STREAMSAL_REQUIRE_SLURM") == "1":
+            pytest.fail(f"STREAMSAL_REQUIRE_SLURM=1, and Slurm is not installed: {lacking}")
+        pytest.skip(f"needs Slurm (STREAMSAL_REQUIRE_SLURM=1 turns this into a failure): {lacking}")
+
+
+@functools.cache
+def what_slurm_lacks() -> str:
+    """The packages to install, or nothing."""
+    done = subprocess.run([TOOL, "check"], capture_output=True, text=True)
+    return done.stderr.strip() if done.returncode else ""
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Jobs there know no run and no scheduler but this one, and find this environment's `streamsal`."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith((*SCHEDULERS, "SBATCH_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with running(tmp_path_factory.mktemp("slurm"), {**environment, "PATH": path}) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with film.mp4; planned.streamsal, four tasks, nothing computed; good.streamsal, merged from one task."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_film(folder / "film.mp4", N_FRAMES)
+    model = ("--model", TELLTALE, "--batch-size", "4")
+    run("plan", "film.mp4", *model, "--tasks", "4", "-o", "planned.streamsal", cwd=folder)
+    run("infer", "film.mp4", *model, "-o", "good.streamsal", cwd=folder)
+    run("merge", "good.streamsal", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def planned(undisturbed: Path, tmp_path: Path) -> Path:
+    """A folder with the film and film.streamsal, where nothing is computed yet."""
+    shutil.copy(undisturbed / "film.mp4", tmp_path)
+    shutil.copytree(undisturbed / "planned.streamsal", tmp_path / "film.streamsal")
+    plan = tmp_path / "film.streamsal" / "plan.json"
+    plan.write_text(plan.read_text().replace(str(undisturbed), str(tmp_path)))
+    return tmp_path
