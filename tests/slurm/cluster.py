@@ -58,19 +58,13 @@ class Cluster:
             for task, state, restarts, status, node, *_ in fields
         }
 
-    def wait(self, job: str, condition: Callable[[Tasks], bool]) -> Tasks:
-        """Until the job's tasks are so. What waits for its turn after a requeue is let go at once."""
-        give_up = time.monotonic() + PATIENCE_SECONDS
+    def wait(
+        self, job: str, condition: Callable[[Tasks], bool], *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> Tasks:
+        """Until the job's tasks are so. A requeued one waits 5 s: started earlier it could be refused."""
+        give_up = time.monotonic() + patience_seconds
         while not condition(tasks := self.tasks(job)):
             assert time.monotonic() < give_up, f"job {job} stays {tasks}"
-            for task, it in tasks.items():
-                if it.state == "PENDING" and it.restarts:
-                    name = f"{job}_{task}" if len(tasks) > 1 or task else job
-                    subprocess.run(
-                        ["scontrol", "update", f"JobId={name}", "StartTime=now"],
-                        env=self.environment,
-                        capture_output=True,  # it may have started meanwhile
-                    )
             time.sleep(0.1)
         return tasks
 

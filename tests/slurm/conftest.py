@@ -47,21 +47,37 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with film.mp4; planned.streamsal, four tasks, nothing computed; good.streamsal, merged from one task."""
+    """A folder with film.mp4 and good.streamsal, computed by one task and merged.
+
+    For copies also planned.streamsal, four tasks, nothing computed, and half_done.streamsal, tasks 0 and 1 computed.
+    """
     folder = tmp_path_factory.mktemp("undisturbed")
     write_film(folder / "film.mp4", N_FRAMES)
     model = ("--model", TELLTALE, "--batch-size", "4")
-    run("plan", "film.mp4", *model, "--tasks", "4", "-o", "planned.streamsal", cwd=folder)
     run("infer", "film.mp4", *model, "-o", "good.streamsal", cwd=folder)
     run("merge", "good.streamsal", cwd=folder)
+    run("plan", "film.mp4", *model, "--tasks", "4", "-o", "planned.streamsal", cwd=folder)
+    shutil.copytree(folder / "planned.streamsal", folder / "half_done.streamsal")
+    for task in ("0", "1"):
+        run("infer", "half_done.streamsal", "--task-id", task, cwd=folder)
     return folder
 
 
 @pytest.fixture
 def planned(undisturbed: Path, tmp_path: Path) -> Path:
     """A folder with the film and film.streamsal, where nothing is computed yet."""
-    shutil.copy(undisturbed / "film.mp4", tmp_path)
-    shutil.copytree(undisturbed / "planned.streamsal", tmp_path / "film.streamsal")
-    plan = tmp_path / "film.streamsal" / "plan.json"
-    plan.write_text(plan.read_text().replace(str(undisturbed), str(tmp_path)))
-    return tmp_path
+    return copy_of(undisturbed, "planned.streamsal", tmp_path)
+
+
+@pytest.fixture
+def half_done(undisturbed: Path, tmp_path: Path) -> Path:
+    """A folder with the film and film.streamsal, where tasks 2 and 3 are not computed yet."""
+    return copy_of(undisturbed, "half_done.streamsal", tmp_path)
+
+
+def copy_of(undisturbed: Path, run_folder: str, folder: Path) -> Path:
+    shutil.copy(undisturbed / "film.mp4", folder)
+    shutil.copytree(undisturbed / run_folder, folder / "film.streamsal")
+    plan = folder / "film.streamsal" / "plan.json"
+    plan.write_text(plan.read_text().replace(str(undisturbed), str(folder)))
+    return folder
