@@ -104,11 +104,20 @@ def parser() -> argparse.ArgumentParser:
     )
     infer.add_argument("--num-tasks", type=_positive, metavar="N", help="number of tasks, where there is no plan yet")
     infer.add_argument("--task-base", type=int, default=0, choices=(0, 1), help="number of the first task in the array")
+    infer.add_argument("--stage", action="store_true", help=STAGE_HELP)
     infer.set_defaults(plan_defaults=vars(_what().parse_args([])))
 
     bench = command("bench", "how fast a model is on this machine, stage by stage", BENCH_EXAMPLE, _how())
     bench.add_argument("video", nargs="?", metavar="VIDEO", help="default: a clip drawn at every size")
     _add_bench(bench)
+
+    submit = command(
+        "submit", "a run on a Slurm cluster: array, then merge, then render", SUBMIT_EXAMPLE, _what(submit=True)
+    )
+    submit.add_argument("inputs", nargs="*", metavar="RUN|VIDEO", help="run directory, or videos to plan first")
+    submit.add_argument("--tasks", type=_positive, metavar="N", help="cut the work into N tasks (default: by time)")
+    submit.set_defaults(plan_defaults=vars(_what().parse_args([])), cluster="slurm")
+    _add_submission(submit)
 
     status = command("status", "how far a run is", "streamsal status talk.streamsal")
     _add_run(status)
@@ -148,10 +157,12 @@ WEIGHTS_EXAMPLE = "streamsal weights fetch deepgaze_iie"
 RUN_EXAMPLE = "streamsal run talk.mp4"
 PLAN_EXAMPLE = "streamsal plan talk.mp4 --tasks 16 -o talk.streamsal"
 INFER_EXAMPLE = "streamsal infer talk.streamsal --task-id $SLURM_ARRAY_TASK_ID"
+SUBMIT_EXAMPLE = "streamsal submit talk.mp4 --gpu geforce_rtx_3090 --time 1:00:00 --throttle 8 --render"
 RENDER_EXAMPLE = "streamsal render talk.streamsal -o talk_overlay.mp4 --style side"
 BENCH_EXAMPLE = "streamsal bench --sizes 720p,1080p --batch 4,8 --dtype fp16,bf16 --json a100.json"
 DEVICES = "auto|cpu|cuda|cuda:N|mps"
 WEIGHTS_HELP = "a checkpoint (default: the official one), or stand-ins for tests and benchmarks"
+STAGE_HELP = "copy a video to this machine's own disk ($TMPDIR) before reading it, if it takes less than half of it"
 RUN_HELP = "run directory (default: $STREAMSAL_RUN, else the only *.streamsal here)"
 
 
@@ -197,7 +208,16 @@ def _common(default: object = False) -> argparse.ArgumentParser:
     return made
 
 
-def _what() -> argparse.ArgumentParser:
+class _Backend(argparse.Action):
+    """`submit --backend` is said of the model (own, reference) and of the tasks (slurm, local)."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        setattr(namespace, "cluster" if values in ("slurm", "local") else "backend", values)
+
+
+def _what(*, submit: bool = False) -> argparse.ArgumentParser:
     """Options that change the numbers: they belong to the plan."""
     made = argparse.ArgumentParser(add_help=False)
     group = made.add_argument_group("what to compute")
@@ -206,7 +226,12 @@ def _what() -> argparse.ArgumentParser:
     bias = group.add_mutually_exclusive_group()
     bias.add_argument("--center-bias", metavar="NAME|FILE.npy", help="mit1003, ledov, uniform, gaussian or your own")
     bias.add_argument("--no-center-bias", action="store_true", help="leave the model's center prior out")
-    group.add_argument("--backend", choices=("own", "reference"), help="reference: the authors' own package")
+    if submit:
+        places = ("own", "reference", "slurm", "local")
+        about = "reference: the authors' own package; local: the same tasks on this machine"
+        group.add_argument("--backend", action=_Backend, choices=places, help=about)
+    else:
+        group.add_argument("--backend", choices=("own", "reference"), help="reference: the authors' own package")
     _add_commercial_only(group)
     group.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
     _add_positions(group)
@@ -244,6 +269,38 @@ def _add_bench(made: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--seconds", type=float, default=5, metavar="S", help="for each stage (default: 5)")
     group.add_argument("--json", metavar="FILE", help="the last line, which is one JSON document, into a file as well")
+
+
+def _add_submission(made: argparse.ArgumentParser) -> None:
+    """Resources are None where nothing is said: `--resume` then takes those of the last submission."""
+    group = made.add_argument_group("what each task gets")
+    group.add_argument("--gpu", metavar="TYPE", help="as `sinfo -o %%G` names it, or any, none (default: any)")
+    group.add_argument("--time", metavar="H:MM:SS", help="limit; who needs longer is requeued (default: 2:00:00)")
+    group.add_argument("--partition", metavar="NAME")
+    group.add_argument("--account", metavar="NAME")
+    group.add_argument("--cpus", type=_positive, metavar="N", help="cores (default: 4)")
+    group.add_argument("--mem", metavar="SIZE", help="memory (default: 16G)")
+    group.add_argument("--device", metavar=DEVICES)
+    group.add_argument("--stage", action="store_true", default=None, help=STAGE_HELP)
+    group.add_argument(
+        "--sbatch",
+        dest="extra",
+        action="append",
+        metavar="OPTION",
+        help="another option of sbatch, as --sbatch=--qos=long",
+    )
+    group = made.add_argument_group("how to submit")
+    group.add_argument("--throttle", type=_positive, metavar="K", help="at most K tasks at a time")
+    group.add_argument(
+        "--seconds-per-task", type=_positive, default=600, metavar="S", help="aim of the default of --tasks (600)"
+    )
+    group.add_argument("--render", action="store_true", default=None, help="make the film as well")
+    group.add_argument("--style", choices=("overlay", "side", "heatmap", "contour"))
+    group.add_argument(
+        "--resume", action="store_true", help="only the tasks that are not done, with the same resources"
+    )
+    group.add_argument("--force", action="store_true", help="even if the run was submitted before, or is in the queue")
+    group.add_argument("--dry-run", action="store_true", help="plan, write and print the scripts; submit nothing")
 
 
 def _add_commercial_only(group: Any) -> None:

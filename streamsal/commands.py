@@ -9,7 +9,10 @@ import argparse
 import json
 import os
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,12 @@ from .errors import IncompleteRun, MissingInput, PlanMismatch, StreamsalError, U
 from .scheduler import number_of_tasks, task_numbers
 from .tables import print_facts
 
-__all__ = ["bench", "demo", "export", "infer", "merge", "models", "plan", "probe", "render", "run", "status", "weights"]
+# fmt: off
+__all__ = [
+    "bench", "demo", "export", "infer", "merge", "models", "plan", "probe", "render", "run", "status", "submit",
+    "weights",
+]
+# fmt: on
 
 if TYPE_CHECKING:
     from .fixations import Source
@@ -107,14 +115,19 @@ def infer(arguments: argparse.Namespace) -> int:
     _warn_of_stand_ins(plan)
     with stop_on_signals() as stop:
         worker = Worker(
-            run, device=arguments.device, decode_workers=arguments.decode_workers, progress=progress, stop=stop
+            run,
+            device=arguments.device,
+            decode_workers=arguments.decode_workers,
+            progress=progress,
+            stop=stop,
+            stage=Path(tempfile.gettempdir()) if arguments.stage else None,
         )
-        for task in task_numbers(os.environ, arguments.task_id, arguments.task_base, len(plan.shards)):
-            worker.infer(task)
         if arguments.task_id == "any":
             if held := worker.infer_free():
                 progress.say(f"{tasks_named(held)} of {run}: others work on that; nothing else is left to do")
             return 0
+        for task in task_numbers(os.environ, arguments.task_id, arguments.task_base, len(plan.shards)):
+            worker.infer(task)
     return 0
 
 
@@ -275,6 +288,80 @@ def status(arguments: argparse.Namespace) -> int:
         text = f"{counted(found.holes, 'frame')} without a picture, NaN for a map ({tasks_named(tasks)})"
         print(f"streamsal: {run}: {text}: `streamsal probe --verify` names them", file=sys.stderr)
     return 1 if found.holes else 0
+
+
+def submit(arguments: argparse.Namespace) -> int:
+    from .signals import stop_on_signals
+    from .slurm import Submission, require_slurm
+    from .submit import dry_run, here, missing_tasks, resources_of, sent_before, to_slurm
+
+    progress = progress_of(arguments)
+    local = arguments.cluster == "local"
+    if not (local or arguments.dry_run):
+        require_slurm()
+    run, plan = _planned(arguments, progress)
+    sent = sent_before(run)
+    if sent and not (local or arguments.dry_run or arguments.resume or arguments.force):
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(sent[-1]["time"]))
+        raise UsageError(
+            f"{run} was submitted on {when}: --resume sends the tasks that are not done, --force sends all again"
+        )
+    given = {name: value for name in RESOURCES if (value := getattr(arguments, name)) is not None}
+    tasks = missing_tasks(run, plan) if arguments.resume else range(len(plan.shards))
+    site = os.environ.get("STREAMSAL_ENV", "")
+    submission = Submission(
+        run=run,
+        program=(sys.executable, "-m", "streamsal"),
+        resources=resources_of(run, given, local=local, again=arguments.resume),
+        site=os.path.abspath(site) if site else "",
+    )
+    if arguments.dry_run:
+        print(dry_run(submission, tasks))
+    elif local:
+        with stop_on_signals() as stop:
+            here(submission, tasks, progress=progress, stop=stop)
+    else:
+        jobs = to_slurm(submission, tasks, force=arguments.force, progress=progress)
+        for step in ("infer", "merge", "render"):
+            if jobs.get(step):
+                print(step, *(jobs[step] if step == "infer" else [jobs[step]]))
+        progress.say(f"how far it is: streamsal status {run}")
+    return 0
+
+
+def _planned(arguments: argparse.Namespace, progress: Progress) -> tuple[Path, Plan]:
+    """The run that is named, its inputs as planned, or the one that the named videos are planned into."""
+    from .plan import Plan, counted
+    from .prepare import find_videos, make_plan
+    from .submit import check_inputs, usual_tasks
+
+    inputs, tasks = arguments.inputs, arguments.tasks
+    if not inputs or (len(inputs) == 1 and _is_run(Path(inputs[0]))):
+        run = _existing_run(inputs[0] if inputs else arguments.output)
+        plan = Plan.load(run / "plan.json")
+        _check_unset(arguments, run)
+        if tasks not in (None, len(plan.shards)):
+            raise PlanMismatch(
+                f"{run} is planned as {counted(len(plan.shards), 'task')}, not {tasks}: leave --tasks out"
+            )
+        check_inputs(plan)
+    else:
+        videos = find_videos(inputs)
+        run = _new_run(arguments.output, videos)
+        request = _request(arguments, tasks)
+        if tasks is None:
+            request = replace(
+                request, tasks=lambda planned: usual_tasks(planned, request.model, arguments.seconds_per_task)
+            )
+        plan = make_plan(videos, run, request, say=progress.say)
+        progress.say(f"{run}: {counted(len(plan.shards), 'task')}")
+    _warn_of_stand_ins(plan)
+    return Path(os.path.abspath(run)), plan
+
+
+RESOURCES = (
+    "gpu", "time", "partition", "account", "cpus", "mem", "throttle", "device", "stage", "render", "style", "extra",
+)  # fmt: skip
 
 
 def merge(arguments: argparse.Namespace) -> int:

@@ -35,6 +35,7 @@ from .models import (
 )
 from .models.spec import ModelSpec
 from .plan import Plan, PlannedModel, PlannedVideo, Settings, cut, differences
+from .staging import staged
 from .weights import checksum, find, missing
 
 # fmt: off
@@ -55,13 +56,14 @@ Position = int | str
 class Request:
     """What a user asks of a run; every field has the meaning of the option of that name.
 
-    `tasks` None: as the plan in the run directory says, one if there is none. `weights` "synthetic": stand-ins.
+    `tasks` None: as the plan in the run directory says, one if there is none. A function is asked for their number when
+    there is no plan, once the videos are known. `weights` "synthetic": stand-ins.
     """
 
     model: str = DEFAULT_MODEL
     weights: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    tasks: int | None = None
+    tasks: int | Callable[[Sequence[PlannedVideo]], int] | None = None
     start: Position = 0
     stop: Position | None = None
     every: int = 1
@@ -123,7 +125,7 @@ def make_plan(
             say_doubts(plan, spec, say)
             plan.save(Path(run) / "plan.json")
             return plan
-        different = differences(old, plan, shards=request.tasks is not None)
+        different = differences(old, plan, shards=isinstance(request.tasks, int))
         if different:
             raise PlanMismatch(
                 f"{run} was planned otherwise: {'; '.join(different)}. Give the same settings, or another run with -o"
@@ -200,7 +202,8 @@ def _cut(
     batch_size = auto_batch_size(planned, spec.bytes_per_px) if size == "auto" else size
     if size == "auto" and old is not None:
         batch_size = old.batch_size
-    n_shards = request.tasks or (len(old.shards) if old else 1)
+    tasks = request.tasks
+    n_shards = tasks if isinstance(tasks, int) else len(old.shards) if old else tasks(planned) if tasks else 1
     return Plan(
         model=model,
         settings=Settings(
@@ -276,9 +279,13 @@ def check_model(planned: PlannedModel) -> None:
             )
 
 
-def checked_index(run: Path, video: PlannedVideo) -> VideoIndex:
-    """The planned video's index. Raises MissingInput or PlanMismatch when the file is gone or another than planned."""
-    index = replace(VideoIndex.load(index_path(run, video.name)), path=video.path)
+def checked_index(run: Path, video: PlannedVideo, *, stage: Path | None = None) -> VideoIndex:
+    """The planned video's index, of its copy in the folder `stage` if there is one.
+
+    Raises MissingInput or PlanMismatch when the file is gone or another than planned.
+    """
+    path = staged(video, stage) if stage else video.path
+    index = replace(VideoIndex.load(index_path(run, video.name)), path=path)
     index.check_unchanged()
     if index.fingerprint != video.fingerprint:
         raise PlanMismatch(f"the index of {video.name} in {run} is of another video: delete the run and plan again")

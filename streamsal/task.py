@@ -50,7 +50,10 @@ def infer(
 
 
 class Worker:
-    """Computes tasks of one run one after another, with a model that is loaded once, when the first task needs it."""
+    """Computes tasks of one run one after another, with a model that is loaded once, when the first task needs it.
+
+    `stage`: a folder on this machine's own disk that videos are copied into before they are read.
+    """
 
     def __init__(
         self,
@@ -60,10 +63,11 @@ class Worker:
         decode_workers: int | None = None,
         progress: Progress | None = None,
         stop: Stop = lambda: "",
+        stage: Path | None = None,
     ) -> None:
         self.run = Path(run)
         self.plan = Plan.load(self.run / "plan.json")
-        self._device, self._decode_workers = device, decode_workers
+        self._device, self._decode_workers, self._stage = device, decode_workers, stage
         self._progress, self._stop = progress or Progress(quiet=True), stop
         self._watch = Watch()
 
@@ -194,7 +198,7 @@ class Worker:
         from .prepare import checked_index
 
         plan, parts = self.plan, self.plan.shards[log.task]
-        indexes = [checked_index(log.run, plan.videos[part.video]) for part in parts]
+        indexes = [checked_index(log.run, plan.videos[part.video], stage=self._stage) for part in parts]
         model, device = self._model
 
         import torch

@@ -32,7 +32,14 @@ def test_an_option_means_the_same_everywhere() -> None:
     for command in commands_by_name().values():
         for action in command._actions:
             for option in action.option_strings:
-                if option not in ("-o", "--output", "--tasks", "--json", "--verify"):  # what it is about is in the help
+                if option not in (
+                    "-o",
+                    "--output",
+                    "--tasks",
+                    "--json",
+                    "--verify",
+                    "--backend",
+                ):  # what it is about is in the help
                     helps.setdefault(option, set()).add(action.help)
     assert {option: texts for option, texts in helps.items() if len(texts) > 1} == {}
 

@@ -1,0 +1,229 @@
+"""Batch scripts: true to their arguments and right about signals. Run here by bash alone, without Slurm."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from program import wait_until
+
+from streamsal import slurm
+from streamsal.errors import UsageError
+from streamsal.slurm import Array, Resources, Submission, arrays
+
+SCRIPTS = Path(__file__).parent.parent / "scripts" / "sbatch"
+AWKWARD = """/data/my "best" talks/it's $HOME `x` 100%/r.streamsal"""
+SAY_ARGUMENTS = (sys.executable, "-c", "import sys; print(sys.argv[1:])")
+SUBMISSION = Submission(run=Path("/data/talk.streamsal"), program=("streamsal",), resources=Resources())
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "STREAMSAL_"))} | more
+
+
+def directives(script: str) -> list[str]:
+    return re.findall(r"^#SBATCH (.*)$", script, re.MULTILINE)
+
+
+def test_directives_come_before_the_first_command_and_say_what_was_asked_for() -> None:
+    wanted = Resources(gpu="rtx_a4000", time="0:20:00", partition="gpu,long", account="lab", cpus=8, mem="32G")
+    script = slurm.infer_script(replace(SUBMISSION, resources=replace(wanted, extra=("--qos=long", "--comment=a b"))))
+    first_command = next(n for n, line in enumerate(script.splitlines()) if line and not line.startswith("#"))
+    assert all(n < first_command for n, line in enumerate(script.splitlines()) if line.startswith("#SBATCH"))
+    assert directives(script) == [
+        "--job-name=infer",
+        "--partition=gpu,long",
+        "--account=lab",
+        "--gres=gpu:rtx_a4000:1",
+        "--cpus-per-task=8",
+        "--mem=32G",
+        "--time=0:20:00",
+        "--signal=B:USR1@120",
+        "--open-mode=append",
+        "--output=/data/talk.streamsal/logs/infer-%A_%a.log",
+        "--requeue",
+        "--qos=long",
+        '"--comment=a b"',
+    ]
+
+
+@pytest.mark.parametrize(("gpu", "gres"), [("any", ["--gres=gpu:1"]), ("none", []), ("v100", ["--gres=gpu:v100:1"])])
+def test_gpus(gpu: str, gres: list[str]) -> None:
+    script = slurm.infer_script(replace(SUBMISSION, resources=Resources(gpu=gpu)))
+    assert [line for line in directives(script) if "gres" in line] == gres
+
+
+def test_only_inferring_asks_for_a_gpu_and_for_a_warning_before_the_limit() -> None:
+    for script in (slurm.merge_script(SUBMISSION), slurm.render_script(SUBMISSION)):
+        assert not [line for line in directives(script) if "gres" in line or "signal" in line]
+
+
+def test_paths_with_anything_in_them_reach_the_program_as_they_are(tmp_path: Path) -> None:
+    site = tmp_path / "it's my site.sh"
+    site.write_text("export FROM_SITE=yes\n")
+    submission = Submission(run=Path(AWKWARD), program=SAY_ARGUMENTS, resources=Resources(stage=True), site=str(site))
+    for name, script in slurm.scripts(submission).items():
+        assert '--output="/data/my \\"best\\" talks/it\'s $HOME `x` 100%%/r.streamsal/logs/' in script
+        ids = {"SLURM_ARRAY_TASK_ID": "3", "STREAMSAL_TASK_OFFSET": "1000"}
+        said = subprocess.run(
+            ["bash", "-c", script], env=environment(**ids), capture_output=True, text=True, check=True
+        )
+        words = {
+            "infer": ["--device", "cuda", "--task-id", "1003", "--stage"],
+            "merge": [],
+            "render": ["--style", "overlay", "--jobs", "4"],
+        }
+        assert said.stdout.strip() == str([name, AWKWARD, *words[name]])
+
+
+def test_a_line_break_cannot_be_told_to_slurm() -> None:
+    with pytest.raises(UsageError, match="line break"):
+        slurm.merge_script(replace(SUBMISSION, run=Path("/data/a\nb")))
+
+
+def test_a_site_file_that_is_gone_ends_the_job(tmp_path: Path) -> None:
+    submission = replace(SUBMISSION, program=SAY_ARGUMENTS, site=str(tmp_path / "gone.sh"))
+    done = subprocess.run(["bash", "-c", slurm.merge_script(submission)], capture_output=True, text=True)
+    assert done.returncode == 2 and "gone.sh" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize("name", ["infer", "multi_gpu"])
+def test_scripts_by_hand_wait_and_requeue_as_the_written_ones(name: str) -> None:
+    script = (SCRIPTS / f"{name}.sbatch").read_text()
+    assert script.endswith(f" &\n\n{slurm.WAIT_AND_REQUEUE}")
+    assert {"--requeue", "--open-mode=append", "--signal=B:USR1@120"} < set(directives(script))
+
+
+@pytest.mark.parametrize("where", ["beside", "named"])
+def test_scripts_by_hand_read_the_file_of_their_site(where: str, tmp_path: Path) -> None:
+    site = tmp_path / ("scripts/sbatch/env.sh" if where == "beside" else "own.sh")
+    site.parent.mkdir(parents=True, exist_ok=True)
+    site.write_text(f'streamsal() {{ echo "$@" > {tmp_path}/said; }}\nSTREAMSAL_STAGE=1\n')
+    named = {"STREAMSAL_ENV": str(site)} if where == "named" else {}
+    known = environment(SLURM_SUBMIT_DIR=str(tmp_path), SLURM_ARRAY_TASK_ID="7", **named)
+    command = ["bash", SCRIPTS / "infer.sbatch", "my talk.mp4", "--task-base", "1"]
+    subprocess.run(command, env=known, cwd="/", check=True)
+    assert (tmp_path / "said").read_text() == "infer my talk.mp4 --task-base 1 --task-id 7 --stage\n"
+
+
+STOPS = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit({code}))
+open("ready", "w").close()
+time.sleep(60)
+"""
+IN_ARRAY = {"SLURM_JOB_ID": "33", "SLURM_ARRAY_JOB_ID": "33", "SLURM_ARRAY_TASK_ID": "7"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "known", "requeued"),
+    [
+        (signal.SIGUSR1, 75, IN_ARRAY, "requeue 33_7"),
+        (signal.SIGUSR1, 75, {"SLURM_JOB_ID": "40"}, "requeue 40"),
+        (signal.SIGUSR1, 75, {**IN_ARRAY, "SLURM_RESTART_COUNT": "9"}, "requeue 33_7"),
+        (signal.SIGUSR1, 75, {**IN_ARRAY, "SLURM_RESTART_COUNT": "10"}, ""),
+        (signal.SIGUSR1, 75, {**IN_ARRAY, "SLURM_RESTART_COUNT": "1", "STREAMSAL_REQUEUES": "1"}, ""),
+        (signal.SIGUSR1, 75, {"SLURM_ARRAY_TASK_ID": "7"}, ""),  # outside of Slurm
+        (signal.SIGUSR1, 74, IN_ARRAY, ""),
+        (signal.SIGTERM, 75, IN_ARRAY, ""),
+    ],
+)
+def test_a_task_that_was_warned_requeues_itself_and_one_that_was_ended_does_not(
+    sent: signal.Signals, code: int, known: dict[str, str], requeued: str, tmp_path: Path
+) -> None:
+    """Slurm's own program is one that notes what it is asked for, and refuses, as at sites that requeue nothing."""
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nexit 1\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    submission = replace(SUBMISSION, program=(sys.executable, "-c", STOPS.format(code=code)))
+    process = subprocess.Popen(
+        ["bash", "-c", slurm.infer_script(submission)],
+        cwd=tmp_path,
+        env=environment(SLURM_ARRAY_TASK_ID="0", PATH=f"{tmp_path}:{os.environ['PATH']}") | known,
+    )
+    wait_until((tmp_path / "ready").exists, process)
+    process.send_signal(sent)
+    assert process.wait(timeout=20) == code
+    asked = tmp_path / "asked"
+    assert (asked.read_text().strip() if asked.exists() else "") == requeued
+
+
+def test_a_program_that_is_killed_or_stopped_before_it_listens_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nexit 1\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    known = environment(PATH=f"{tmp_path}:{os.environ['PATH']}", **IN_ARRAY)
+    for number, code in (("KILL", 137), ("TERM", 143)):
+        submission = replace(SUBMISSION, program=("sh", "-c", f"kill -{number} $$"))
+        done = subprocess.run(["bash", "-c", slurm.infer_script(submission)], env=known)
+        assert done.returncode == code
+        assert (tmp_path / "asked").exists() == (number == "TERM")
+
+
+def expanded(array: Array) -> list[int]:
+    ends = [part.split("-") for part in array.spec.partition("%")[0].split(",")]
+    return [array.offset + index for first, *last in ends for index in range(int(first), int((last or [first])[0]) + 1)]
+
+
+@given(tasks=st.sets(st.integers(0, 500)), size=st.integers(1, 100), throttle=st.integers(0, 9))
+def test_arrays_hold_every_task_once_below_the_largest_index(tasks: set[int], size: int, throttle: int) -> None:
+    made = arrays(tasks, size, throttle)
+    assert [task for array in made for task in expanded(array)] == sorted(tasks)
+    assert all(0 <= task - array.offset < size for array in made for task in expanded(array))
+    assert all(array.spec.endswith(f"%{throttle}") == bool(throttle) for array in made)
+
+
+def test_a_small_plan_is_one_plain_array() -> None:
+    assert arrays(range(16), throttle=4) == [Array(offset=0, spec="0-15%4")]
+    assert arrays([7, 3]) == [Array(offset=0, spec="3,7")]
+
+
+@pytest.fixture
+def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Notes what sbatch is asked for and gives ids from 100 on, as federations write them. Refuses partition `none`."""
+    programs = {
+        "sbatch": 'case "$*" in *none*) echo "sbatch: error: invalid partition" >&2; exit 1;; esac\n'
+        'printf "%s\\n" "$*" >> "$0.asked"; echo "$((99 + $(wc -l < "$0.asked")));east"',
+        "scontrol": 'echo "MaxArraySize            = 51"',
+        "squeue": "printf '100\\n100\\n7\\n'",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def test_printed_lines_do_in_a_shell_what_submitting_does(fake_slurm: Path) -> None:
+    folder, made = Path(AWKWARD), arrays([3, 60], 51, 2)
+    ids = [slurm.submit(slurm.infer_words(folder / "infer.sbatch", array)) for array in made]
+    merge = slurm.submit(slurm.merge_words(folder / "merge.sbatch", ids))
+    slurm.submit(slurm.render_words(folder / "render.sbatch", [merge]))
+    asked = (fake_slurm / "sbatch.asked").read_text()
+    assert ids == ["100", "101"] and "--dependency=afterany:100:101 " in asked and "afterok:102 " in asked
+    (fake_slurm / "sbatch.asked").unlink()
+    lines = "\n".join(slurm.shell_lines(folder, made, render=True))
+    subprocess.run(["bash", "-eu", "-c", lines], check=True, capture_output=True)
+    assert (fake_slurm / "sbatch.asked").read_text().replace(";east", "") == asked
+
+
+def test_what_slurm_says_is_understood(fake_slurm: Path) -> None:
+    assert slurm.max_array_size() == 51
+    assert slurm.queued(["7", "8", "100"]) == ["7", "100"]
+    with pytest.raises(UsageError, match="invalid partition") as refused:
+        slurm.check(slurm.merge_words(Path("none.sbatch"), []))
+    assert "--test-only" in str(refused.value)
+
+
+def test_a_machine_without_slurm_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="--backend local"):
+        slurm.require_slurm()
+    with pytest.raises(UsageError, match="scontrol cannot be run"):
+        slurm.max_array_size()

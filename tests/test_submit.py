@@ -1,0 +1,140 @@
+"""`streamsal submit` without a cluster: what is planned, checked, written and printed, and the same tasks run here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from films import write_film
+from program import TELLTALE, end, run, start, wait_until
+
+from streamsal.plan import Plan
+from streamsal.slurm import Resources
+from streamsal.submit import resources_of, sent_before, usual_tasks
+
+N_FRAMES = 60
+PLAN = ("--model", TELLTALE, "--batch-size", "4")
+HERE = ("--backend", "local", "--throttle", "2")
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder, with a space in its name, that holds film.mp4 and good.streamsal: three tasks, computed and merged."""
+    folder = tmp_path_factory.mktemp("my films")
+    write_film(folder / "film.mp4", N_FRAMES)
+    run("run", "film.mp4", *PLAN, "--tasks", "3", "--no-render", "-o", "good.streamsal", cwd=folder)
+    run("merge", "good.streamsal", "--materialise", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def folder(films: Path, tmp_path: Path) -> Path:
+    (tmp_path / "my films").mkdir()
+    shutil.copy(films / "film.mp4", tmp_path / "my films")
+    return tmp_path / "my films"
+
+
+def merged(folder: Path, name: str) -> bytes:
+    run("merge", name, "--materialise", cwd=folder)
+    return (folder / name / "film.mp4.h5").read_bytes()
+
+
+def test_dry_run_plans_writes_and_prints_the_scripts_and_submits_nothing(folder: Path) -> None:
+    out, _ = run("submit", "film.mp4", *PLAN, "--tasks", "3", "--gpu", "v100", "--render", "--dry-run", cwd=folder)
+    made = folder / "film.streamsal"
+    for name in ("infer", "merge", "render"):
+        assert (made / "submit" / f"{name}.sbatch").read_text() in out
+    assert f"infer=$(sbatch --parsable --array=0-2 '{made}/submit/infer.sbatch')" in out
+    assert len(Plan.load(made / "plan.json").shards) == 3 and (made / "logs").is_dir()
+    assert not (made / "shards").exists() and not (made / "submit" / "jobs.jsonl").exists()
+
+
+def test_without_slurm_nothing_is_begun(folder: Path, tmp_path: Path) -> None:
+    _, err = run("submit", "film.mp4", *PLAN, cwd=folder, env={"PATH": str(tmp_path)}, code=2)
+    assert "no sbatch" in err and "--backend local" in err and "--dry-run" in err and err.count("\n") == 1
+    assert not (folder / "film.streamsal").exists()
+
+
+def test_missing_weights_and_videos_are_found_before_anything_waits(folder: Path, tmp_path: Path) -> None:
+    _, err = run("submit", "film.mp4", "--dry-run", cwd=folder, env={"STREAMSAL_HOME": str(tmp_path)}, code=4)
+    assert "streamsal weights fetch" in err
+    run("plan", "film.mp4", *PLAN, "-o", "r", cwd=folder)
+    (folder / "film.mp4").unlink()
+    _, err = run("submit", "r", *HERE, cwd=folder, code=66)
+    assert "film.mp4 is gone" in err and not (folder / "r" / "submit").exists()
+
+
+def test_a_plan_that_is_there_is_not_changed(folder: Path) -> None:
+    run("plan", "film.mp4", *PLAN, "--tasks", "2", "-o", "r", cwd=folder)
+    for more in (("--every", "2"), ("--backend", "reference")):
+        _, err = run("submit", "r", "--dry-run", *more, cwd=folder, code=2)
+        assert more[0] in err
+    _, err = run("submit", "r", "--dry-run", "--tasks", "3", cwd=folder, code=65)
+    assert "planned as 2 tasks, not 3" in err
+
+
+def test_the_same_tasks_run_here_and_only_what_is_missing_runs_again(folder: Path, films: Path) -> None:
+    out, _ = run("submit", "film.mp4", *PLAN, "--tasks", "3", *HERE, cwd=folder)
+    shards, logs = folder / "film.streamsal" / "shards", folder / "film.streamsal" / "logs"
+    assert out == f"{folder / 'film.streamsal' / 'film.mp4.h5'}\n"
+    assert merged(folder, "film.streamsal") == (films / "good.streamsal" / "film.mp4.h5").read_bytes()
+    assert {path.name for path in logs.glob("*.log")} == {f"infer-local_{task}.log" for task in range(3)}
+    (shards / "0001.h5").unlink()
+    others = [(shards / name).stat().st_mtime_ns for name in ("0000.h5", "0002.h5")]
+    out, err = run("submit", *HERE, "--resume", cwd=folder)
+    assert "task 1: done" in err and "task 0" not in err and "task 2" not in err
+    assert others == [(shards / name).stat().st_mtime_ns for name in ("0000.h5", "0002.h5")]
+    assert merged(folder, "film.streamsal") == (films / "good.streamsal" / "film.mp4.h5").read_bytes()
+
+
+def test_a_task_that_fails_is_named_with_its_log(folder: Path) -> None:
+    run("plan", "film.mp4", *PLAN, "--tasks", "2", "-o", "r", cwd=folder)
+    film = folder / "film.mp4"
+    film.write_bytes(bytes(film.stat().st_size))
+    _, err = run("submit", "r", *HERE, cwd=folder, code=65)
+    assert "tasks 0-1" in err and "infer-local_0.log" in err
+    assert "has changed since it was indexed" in (folder / "r" / "logs" / "infer-local_0.log").read_text()
+
+
+def test_stopped_here_all_tasks_stop_and_resume(folder: Path, films: Path) -> None:
+    run("plan", "film.mp4", *PLAN, "--tasks", "3", cwd=folder)
+    process = start("submit", *HERE, cwd=folder, env={"STREAMSAL_TEST_DELAY_MS": "100"})
+    beats = [folder / "film.streamsal" / "logs" / f"000{task}.json" for task in (0, 1)]
+    wait_until(lambda: all(beat.exists() for beat in beats), process)
+    process.send_signal(signal.SIGTERM)
+    _, err = end(process, 75)
+    assert "SIGTERM" in err and "3 tasks of" in err
+    assert [json.loads(beat.read_text())["state"] for beat in beats] == ["stopped", "stopped"]
+    run("submit", *HERE, "--resume", cwd=folder)
+    assert merged(folder, "film.streamsal") == (films / "good.streamsal" / "film.mp4.h5").read_bytes()
+
+
+def test_tasks_are_as_long_as_wished_where_the_model_s_cost_is_known(computed: Path) -> None:
+    video = replace(
+        Plan.load(computed / "film.streamsal" / "plan.json").videos[0],
+        height=1080, width=1920, model_height=1080, model_width=1920, n_frames=180_000, start=0, stop=180_000, past=0,
+    )  # fmt: skip
+    assert usual_tasks([video], "deepgaze_iie", 600) == 5  # 180000 frames of 149 GMAC at 10 TMAC/s: 45 minutes
+    assert usual_tasks([video, video], "deepgaze_iie", 600) == 9
+    assert usual_tasks([replace(video, every=10)], "deepgaze_i", 600) == 2  # decoding binds
+    assert usual_tasks([replace(video, stop=10)], "deepgaze_iie", 600) == 1
+    assert usual_tasks([video], "mine.py", 600) == 16
+
+
+def test_resources_of_the_last_submission_are_kept_unless_others_are_given(tmp_path: Path) -> None:
+    assert resources_of(tmp_path, {}, local=False, again=True) == Resources()
+    assert resources_of(tmp_path, {"gpu": "none"}, local=False, again=False).device == "cpu"
+    assert resources_of(tmp_path, {}, local=True, again=False).device == "auto"
+    (tmp_path / "submit").mkdir()
+    before = {"gpu": "none", "device": "cpu", "time": "0:10:00", "extra": ["--qos=long"]}
+    lines = [json.dumps({"time": 1, "infer": ["5"], "resources": before}), '{"time": 2, "inf']
+    (tmp_path / "submit" / "jobs.jsonl").write_text("\n".join(lines))
+    assert [sent["infer"] for sent in sent_before(tmp_path)] == [["5"]]
+    kept = resources_of(tmp_path, {"time": "1:00:00"}, local=False, again=True)
+    assert kept == Resources(gpu="none", device="cpu", time="1:00:00", extra=("--qos=long",))
+    assert resources_of(tmp_path, {"gpu": "v100"}, local=False, again=True).device == "cuda"
+    assert resources_of(tmp_path, {}, local=False, again=False) == Resources()
