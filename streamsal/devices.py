@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,12 @@ from .errors import DeviceError, UsageError
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto`: the first CUDA device, else Apple's GPU, else the CPU. Raises DeviceError if the one named is absent."""
+    """`auto`: the first CUDA device, else Apple's GPU, else the CPU. Raises DeviceError if the one named is absent.
+
+    In a Slurm job that was given a GPU `auto` names it: hours on the node's processor are not what was asked for.
+    """
+    if name == "auto" and os.environ.get("SLURM_JOB_GPUS"):
+        name = "cuda"
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

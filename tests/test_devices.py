@@ -22,6 +22,13 @@ def test_a_device_that_is_not_here_is_an_error_and_never_replaced() -> None:
         resolve_device("cuda:99")
 
 
+def test_auto_does_not_fall_back_on_the_processor_where_slurm_gave_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_GPUS", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="cuda was asked for"):
+        resolve_device("auto")
+
+
 @pytest.mark.parametrize("name", ["gpu", "wurst", "cpu:x", "meta"])
 def test_no_device(name: str) -> None:
     with pytest.raises(UsageError, match=f"no such device: '{name}'; use auto, cpu"):

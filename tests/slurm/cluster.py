@@ -85,7 +85,7 @@ def shell_code(wait_status: int) -> int:
 @contextmanager
 def running(folder: Path, environment: Mapping[str, str]) -> Iterator[Cluster]:
     """Three nodes, the first with two GPUs of one type, the second with one each of two others, the third without."""
-    started = subprocess.run([TOOL, "up", folder, "--grace", "3"], capture_output=True, text=True)
+    started = subprocess.run([TOOL, "up", folder, "--grace", "1"], capture_output=True, text=True)
     assert not started.returncode, started.stderr
     name, _, value = started.stdout.strip().removeprefix("export ").partition("=")
     try:

@@ -69,3 +69,11 @@ def test_a_type_of_gpu_is_a_node_that_has_it(cluster: Cluster, undisturbed: Path
     job = cluster.sbatch("--array=0-3", *gpu, INFER, "film.streamsal", "--device", "cpu", cwd=planned)
     assert {(task.state, task.node) for task in cluster.finish(job).values()} == {("COMPLETED", "n1")}
     assert_as_undisturbed(planned, undisturbed)
+
+
+def test_a_gpu_that_was_asked_for_and_does_not_work_is_not_replaced_by_the_processor(
+    cluster: Cluster, planned: Path
+) -> None:
+    job = cluster.sbatch("--array=0", "--gres=gpu:rtx_a4000:1", INFER, "film.streamsal", cwd=planned)
+    assert cluster.finish(job)[0].code == 69
+    assert not list(planned.rglob("*.h5"))
