@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
-from cluster import PATIENCE_SECONDS, Cluster, Tasks
+from cluster import Cluster, Tasks
 from films import overwrite
-from undisturbed import N_FRAMES, assert_as_undisturbed
+from program import TELLTALE
+from undisturbed import assert_as_undisturbed
+from victim import VICTIM, assert_resumed, until_blocks_are_safe
 
-INFER = Path(__file__).parents[2] / "scripts" / "sbatch" / "infer.sbatch"
-VICTIM = 3  # the last task of the array: Slurm gives it the array's own number, which is the easiest one to get wrong
+SCRIPTS = Path(__file__).parents[2] / "scripts" / "sbatch"
+INFER, MULTI_GPU = SCRIPTS / "infer.sbatch", SCRIPTS / "multi_gpu.sbatch"
 
 
 def submit(cluster: Cluster, folder: Path, *options: str, requeues: int = 5, delay_ms: int = 100) -> str:
@@ -23,28 +24,6 @@ def submit(cluster: Cluster, folder: Path, *options: str, requeues: int = 5, del
     job = cluster.sbatch(*options, "--array=2-3", "-c1", INFER, "film.streamsal", cwd=folder, env=exported)
     until_blocks_are_safe(folder)
     return job
-
-
-def until_blocks_are_safe(folder: Path) -> None:
-    """Two blocks more than there are now, and not the last one."""
-    shard = folder / "film.streamsal" / "shards" / f"{VICTIM:04d}.h5"
-    sizes, give_up = set(), time.monotonic() + PATIENCE_SECONDS
-    while len(sizes) <= 3:
-        sizes.add(shard.stat().st_size if shard.exists() else 0)
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
-
-
-def resumed(folder: Path) -> list[int]:
-    """How many results the victim found safe each time it went on."""
-    lines = (folder / "film.streamsal" / "logs" / f"{VICTIM:04d}.jsonl").read_text().splitlines()
-    return [event["done"] for event in map(json.loads, lines) if event["event"] == "resume"]
-
-
-def assert_resumed(folder: Path, times: int = 1) -> None:
-    """It went on in the middle of its work, each time further on."""
-    safe = resumed(folder)
-    assert len(safe) == times and safe[0] > 0 and sorted(set(safe)) == safe and safe[-1] < N_FRAMES // 4
 
 
 def restarts(tasks: Tasks) -> dict[int, int]:
@@ -133,6 +112,17 @@ def test_a_task_warned_of_its_time_limit_requeues_itself_but_not_for_ever(
     rest = cluster.sbatch(f"--array={VICTIM}", INFER, "film.streamsal", cwd=half_done)
     assert restarts(cluster.finish(rest)) == {VICTIM: 0}
     assert_resumed(half_done, times=2)
+    assert_as_undisturbed(half_done, undisturbed)
+
+
+def test_a_job_that_is_no_array_requeues_itself_too(cluster: Cluster, undisturbed: Path, half_done: Path) -> None:
+    here = ("film.mp4", "-o", "film.streamsal", "--model", TELLTALE, "--batch-size", "4", "--device", "cpu")
+    slow = {"STREAMSAL_TEST_DELAY_MS": "100"}
+    job = cluster.sbatch("--gres=none", "-c1", MULTI_GPU, *here, "--no-render", cwd=half_done, env=slow)
+    until_blocks_are_safe(half_done)
+    cluster.call("scancel", "--batch", "--signal=USR1", job)
+    assert restarts(cluster.finish(job)) == {0: 1}
+    assert_resumed(half_done)
     assert_as_undisturbed(half_done, undisturbed)
 
 

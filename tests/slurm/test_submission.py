@@ -1,0 +1,46 @@
+"""`streamsal submit` on a cluster: a video becomes a film, and what was left undone is done by --resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cluster import Cluster
+from program import TELLTALE, run
+from undisturbed import assert_as_undisturbed
+from victim import VICTIM, assert_resumed, until_blocks_are_safe
+
+SMALL = ("--gpu", "none", "--cpus", "1")
+
+
+def submit(cluster: Cluster, folder: Path, *arguments: str, delay_ms: int = 0) -> dict[str, str]:
+    """The job of each step, as the command prints them."""
+    env = {**cluster.environment, "STREAMSAL_TEST_DELAY_MS": str(delay_ms)}
+    out, _ = run("submit", *arguments, cwd=folder, env=env)
+    return dict(line.split() for line in out.splitlines())
+
+
+def test_a_video_becomes_a_film_by_one_command(cluster: Cluster, undisturbed: Path, tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes((undisturbed / "film.mp4").read_bytes())
+    model = ("--model", TELLTALE, "--batch-size", "4", "--tasks", "4")
+    jobs = submit(cluster, tmp_path, "film.mp4", *model, *SMALL, "--render")
+    states = {step: [task.state for task in cluster.finish(job).values()] for step, job in jobs.items()}
+    assert states == {"infer": ["COMPLETED"] * 4, "merge": ["COMPLETED"], "render": ["COMPLETED"]}
+    assert len(list(tmp_path.rglob("*.mp4"))) == 2
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def test_what_a_submission_left_undone_is_done_by_resume(cluster: Cluster, undisturbed: Path, half_done: Path) -> None:
+    never_again = ("--sbatch=--no-requeue", "--render")
+    jobs = submit(cluster, half_done, "film.streamsal", *SMALL, *never_again, delay_ms=100)
+    until_blocks_are_safe(half_done)
+    _, err = run("submit", "film.streamsal", "--resume", cwd=half_done, env=cluster.environment, code=75)
+    assert jobs["infer"] in err
+    cluster.call("scancel", "--batch", "--signal=USR1", f"{jobs['infer']}_{VICTIM}")
+    assert [task.code for _, task in sorted(cluster.finish(jobs["infer"]).items())] == [0, 0, 0, 75]
+    assert cluster.finish(jobs["merge"])[0].code == 3
+    assert cluster.finish(jobs["render"])[0].state == "CANCELLED"
+    jobs = submit(cluster, half_done, "film.streamsal", "--resume")
+    assert list(cluster.finish(jobs["infer"])) == [VICTIM]
+    assert cluster.finish(jobs["render"])[0].state == "COMPLETED"
+    assert_resumed(half_done)
+    assert_as_undisturbed(half_done, undisturbed)
