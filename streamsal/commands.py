@@ -350,11 +350,9 @@ def _planned(arguments: argparse.Namespace, progress: Progress) -> tuple[Path, P
         run = _new_run(arguments.output, videos)
         request = _request(arguments, tasks)
         if tasks is None:
-            request = replace(
-                request, tasks=lambda planned: usual_tasks(planned, request.model, arguments.seconds_per_task)
-            )
+            model, seconds = request.model, arguments.seconds_per_task
+            request = replace(request, tasks=lambda planned: usual_tasks(planned, model, seconds, progress.say))
         plan = make_plan(videos, run, request, say=progress.say)
-        progress.say(f"{run}: {counted(len(plan.shards), 'task')}")
     _warn_of_stand_ins(plan)
     return Path(os.path.abspath(run)), plan
 

@@ -11,7 +11,7 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -33,10 +33,13 @@ FULL_HD_PX = 1920 * 1080
 TASKS_OF_UNKNOWN_COST = 16
 
 
-def usual_tasks(videos: Sequence[PlannedVideo], model: str, seconds: float) -> int:
-    """How many tasks of about `seconds` each there is work for; 16 for a model of unknown cost."""
+def usual_tasks(videos: Sequence[PlannedVideo], model: str, seconds: float, say: Callable[[str], None]) -> int:
+    """How many tasks of about `seconds` each there is work for, 16 for a model of unknown cost; says which it is."""
     cost = MODELS[model].cost.partition(" GMAC")[0] if model in MODELS else ""
     if not cost.isdigit():
+        say(
+            f"{TASKS_OF_UNKNOWN_COST} tasks, since the cost of {model} is not known: --tasks N for another number"
+        )
         return TASKS_OF_UNKNOWN_COST
     macs_per_px = float(cost) * 1e9 / FULL_HD_PX
     total = sum(
@@ -48,7 +51,10 @@ def usual_tasks(videos: Sequence[PlannedVideo], model: str, seconds: float) -> i
         )
         for video in videos
     )
-    return max(1, math.ceil(total / seconds))
+    n_tasks = max(1, math.ceil(total / seconds))
+    share = math.ceil(total / n_tasks / 60)
+    say(f"{counted(n_tasks, 'task')} of at most {counted(share, 'minute')} on an RTX 2080 Ti, as far as can be told")
+    return n_tasks
 
 
 def missing_tasks(run: Path, plan: Plan) -> list[int]:
@@ -104,16 +110,18 @@ def to_slurm(submission: Submission, tasks: Sequence[int], *, force: bool, progr
         *([slurm.render_words(render, [])] if wanted.render else []),
     ):
         slurm.check(words)
-    sent: dict[str, Any] = {"time": round(time.time(), 3), "array": array_spec(tasks), "infer": []}
+    sent: dict[str, Any] = {"time": round(time.time(), 3), "array": array_spec(tasks), "infer": [], "offsets": []}
     try:
         for array in arrays:
             sent["infer"].append(slurm.submit(slurm.infer_words(infer, array)))
-            progress.say(f"tasks {array}: job {sent['infer'][-1]}")
+            sent["offsets"].append(array.offset)
+            progress.say(f"job {sent['infer'][-1]}: --array={array}")
         sent["merge"] = slurm.submit(slurm.merge_words(merge, sent["infer"]))
         if wanted.render:
             sent["render"] = slurm.submit(slurm.render_words(render, [sent["merge"]]))
     finally:
-        _record(run, {**sent, "resources": asdict(wanted)})
+        if sent["infer"] or "merge" in sent:
+            _record(run, {**sent, "resources": asdict(wanted)})
     return sent
 
 

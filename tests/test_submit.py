@@ -12,7 +12,7 @@ import pytest
 from films import write_film
 from program import TELLTALE, end, run, start, wait_until
 
-from streamsal.plan import Plan
+from streamsal.plan import Plan, PlannedVideo
 from streamsal.slurm import Resources
 from streamsal.submit import resources_of, sent_before, usual_tasks
 
@@ -118,11 +118,17 @@ def test_tasks_are_as_long_as_wished_where_the_model_s_cost_is_known(computed: P
         Plan.load(computed / "film.streamsal" / "plan.json").videos[0],
         height=1080, width=1920, model_height=1080, model_width=1920, n_frames=180_000, start=0, stop=180_000, past=0,
     )  # fmt: skip
-    assert usual_tasks([video], "deepgaze_iie", 600) == 5  # 180000 frames of 149 GMAC at 10 TMAC/s: 45 minutes
-    assert usual_tasks([video, video], "deepgaze_iie", 600) == 9
-    assert usual_tasks([replace(video, every=10)], "deepgaze_i", 600) == 2  # decoding binds
-    assert usual_tasks([replace(video, stop=10)], "deepgaze_iie", 600) == 1
-    assert usual_tasks([video], "mine.py", 600) == 16
+    said: list[str] = []
+
+    def tasks(model: str, *videos: PlannedVideo) -> int:
+        return usual_tasks(videos, model, 600, said.append)
+
+    assert tasks("deepgaze_iie", video) == 5  # 180000 frames of 149 GMAC at 10 TMAC/s: 45 minutes
+    assert "5 tasks of at most 9 minutes" in said[-1]
+    assert tasks("deepgaze_iie", video, video) == 9
+    assert tasks("deepgaze_i", replace(video, every=10)) == 2  # decoding binds
+    assert tasks("deepgaze_iie", replace(video, stop=10)) == 1
+    assert tasks("mine.py", video) == 16 and "the cost of mine.py is not known" in said[-1]
 
 
 def test_resources_of_the_last_submission_are_kept_unless_others_are_given(tmp_path: Path) -> None:
