@@ -122,6 +122,8 @@ def parser() -> argparse.ArgumentParser:
     status = command("status", "how far a run is", "streamsal status talk.streamsal")
     _add_run(status)
     status.add_argument("--json", action="store_true")
+    status.add_argument("--watch", action="store_true", help="look again every few seconds until the run is complete")
+    status.add_argument("--slurm", action="store_true", help="and what squeue says of each task")
 
     merge = command("merge", "one file per video over all tasks", "streamsal merge talk.streamsal")
     _add_run(merge)

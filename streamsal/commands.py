@@ -257,32 +257,16 @@ def bench(arguments: argparse.Namespace) -> int:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
     from .plan import counted, tasks_named
-    from .status import run_status
+    from .watch import Look, show, watch
 
     run = _existing_run(arguments.run)
-    found = run_status(run)
-    rows = [
-        [
-            str(t.task),
-            t.state,
-            f"{t.done}/{t.rows}",
-            f"{t.fps:.1f}" if t.state == "running" else "",
-            "" if t.heartbeat_age_seconds is None else f"{t.heartbeat_age_seconds:.0f} s ago",
-            str(t.restarts),
-            t.host,
-            counted(t.holes, "hole") if t.holes and not t.error else t.error,
-        ]
-        for t in found.tasks
-    ]
-    summary = {"done": found.done, "rows": found.rows, "fps": found.fps, "eta_seconds": found.eta_seconds}
-    facts = {**summary, "holes": found.holes, "missing": found.missing, "tasks": [asdict(t) for t in found.tasks]}
-    print_facts(facts, rows, ["task", "state", "results", "fps", "heartbeat", "restarts", "host", ""], arguments.json)
+    look = Look(run, arguments.slurm)
+    found = (watch if arguments.watch else show)(look, as_json=arguments.json)
     if not found.complete:
-        eta = f", about {found.eta_seconds:.0f} s to go" if found.eta_seconds is not None else ""
-        raise IncompleteRun(f"{run}: {found.done} of {found.rows} results{eta}; tasks not done: {found.missing}")
+        text = f"{run}: {found.summary()}; tasks not done: {found.missing}"
+        silent = f"; silent for 10 minutes, so killed or held up: {found.stalled}, run these again"
+        raise IncompleteRun(text + silent if found.stalled else text)
     if found.holes:
         tasks = [task.task for task in found.tasks if task.holes]
         text = f"{counted(found.holes, 'frame')} without a picture, NaN for a map ({tasks_named(tasks)})"

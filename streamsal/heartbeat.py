@@ -34,10 +34,6 @@ class Log:
         make_folder(self.run / "logs")
         self.facts = read_heartbeat(self.run, self.task) or {}
 
-    @property
-    def _stem(self) -> Path:
-        return self.run / "logs" / f"{self.task:04d}"
-
     def start(self, *, rows: int, done: int, holes: int, device: str, **facts: Any) -> None:
         before, self._began = self.facts, (time.monotonic(), done)
         self.facts = {
@@ -76,11 +72,11 @@ class Log:
         if force or now - self._beaten >= HEARTBEAT_SECONDS:
             self._beaten = now
             content = {**self.facts, "time": time.time()}
-            write_bytes(self._stem.with_suffix(".json"), json.dumps(content).encode())
+            write_bytes(heartbeat_path(self.run, self.task), json.dumps(content).encode())
 
     def event(self, event: str, **facts: Any) -> None:
         line = json.dumps({"t": round(time.time(), 3), "event": event, "task": self.task, **facts}) + "\n"
-        path = self._stem.with_suffix(".jsonl")
+        path = heartbeat_path(self.run, self.task).with_suffix(".jsonl")
         try:
             with open(path, "a") as file:
                 file.write(line)
@@ -94,9 +90,13 @@ class Log:
             self.beat(force=True, state=state, error=error, **facts)
 
 
+def heartbeat_path(run: Path, task: int) -> Path:
+    return Path(run) / "logs" / f"{task:04d}.json"
+
+
 def read_heartbeat(run: Path, task: int) -> dict[str, Any] | None:
     """The last heartbeat of a task; None if it never ran (or its file was cut off, which a later one mends)."""
     try:
-        return json.loads((Path(run) / "logs" / f"{task:04d}.json").read_bytes())
+        return json.loads(heartbeat_path(run, task).read_bytes())
     except (OSError, ValueError):
         return None

@@ -106,7 +106,7 @@ class Progress:
             if self._json:
                 self.event("progress", label=self._label, **facts, **(meter.summary() if meter else {}))
             elif not self._quiet:
-                eta = _clock(facts["eta_seconds"])
+                eta = clock(facts["eta_seconds"])
                 share = 100 * done / max(1, self._total)
                 rate = f"{facts['fps']} fps" if self._unit == "frames" else f"{facts['fps']} {self._unit}/s"
                 line = f"{self._label}: {self._unit} {done}/{self._total} {share:.1f}% {rate} ETA {eta}"
@@ -154,7 +154,7 @@ def _rates(meter: Meter) -> str:
     return f"{rates} fps, {meter.binds} binds, {memory_mb()} MB"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"

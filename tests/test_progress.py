@@ -87,4 +87,4 @@ def test_a_terminal_gets_a_bar() -> None:
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0m00s"), (59.6, "1m00s"), (61, "1m01s"), (7322, "2h02m")])
 def test_clock(seconds: float, text: str) -> None:
-    assert progress._clock(seconds) == text
+    assert progress.clock(seconds) == text

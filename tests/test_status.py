@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from pathlib import Path
 
 import pytest
 from synthetic_run import make_plan
 
-from streamsal.heartbeat import Log
+from streamsal.heartbeat import Log, heartbeat_path
 from streamsal.status import STALLED_SECONDS, run_status
 
 
@@ -49,3 +51,28 @@ def test_a_run_is_complete_when_every_task_with_frames_is_done(tmp_path: Path) -
     assert not run_status(tmp_path).complete
     log.end("done")
     assert run_status(tmp_path).complete
+
+
+@pytest.mark.parametrize("skew", [-7200, 7200])
+@pytest.mark.parametrize("which", ["the task's host", "the file system"])
+def test_one_clock_that_is_hours_wrong_neither_stalls_a_task_nor_hides_that_it_is(
+    run: Path, skew: int, which: str
+) -> None:
+    path, now = heartbeat_path(run, 1), time.time()
+
+    def beaten(seconds_ago: float) -> str:
+        written = {which: now - seconds_ago + skew}
+        time_there = written.get("the task's host", now - seconds_ago)
+        path.write_text(json.dumps({**json.loads(path.read_text()), "time": time_there}))
+        touched = written.get("the file system", now - seconds_ago)
+        os.utime(path, (touched, touched))
+        return run_status(run, now=now).tasks[1].state
+
+    assert beaten(5) == "running"
+    assert beaten(STALLED_SECONDS + 60) == "stalled"
+
+
+def test_a_run_in_a_line(run: Path) -> None:
+    assert run_status(run).summary() == (
+        "19 of 40 results (47.5 %), 1 task running, 1 task stopped, 1 task waiting, 2.0 fps, about 0m10s to go"
+    )
