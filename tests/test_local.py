@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 from films import write_film
-from program import TELLTALE
+from program import TELLTALE, end, start, wait_until
 from telltale import expected
 
 from streamsal.errors import Stopped, StreamsalError
@@ -70,3 +71,24 @@ def test_processes_are_stopped_with_their_parent(run: Path) -> None:
         infer_all(run, ["cpu", "cpu"], decode_workers=1, progress=QUIET, stop=lambda: "SIGTERM")
     shutil.rmtree(run)  # nobody writes here any more
     assert not run.exists()
+
+
+@pytest.mark.parametrize("no_flock", ["", "0.5"])
+def test_who_joins_takes_what_is_free_at_once_and_leaves_the_rest_to_others(run: Path, no_flock: str) -> None:
+    """Whether a task is held or its holder killed: nobody waits and nothing is computed twice."""
+    join = ("infer", run, "--task-id", "any")
+    environment = {"STREAMSAL_TEST_NO_FLOCK": no_flock}
+    first = start(*join, env={**environment, "STREAMSAL_TEST_DELAY_MS": "200"})
+    wait_until(lambda: read_heartbeat(run, 0) is not None, first)
+    first.send_signal(signal.SIGSTOP)  # so that its task is held throughout
+    _, err = end(start(*join, env=environment), 0)
+    assert f"task 0 of {run}: others work on that; nothing else is left to do" in err
+    assert [bool((read_heartbeat(run, task) or {}).get("state") == "done") for task in range(4)] == [False] + 3 * [True]
+    first.kill()
+    end(first, -signal.SIGKILL)
+    _, err = end(start(*join, env=environment), 0)
+    assert not err
+    beats = [read_heartbeat(run, task) for task in range(4)]
+    assert [beat and (beat["state"], beat["restarts"]) for beat in beats] == [("done", 1)] + 3 * [("done", 0)]
+    maps = open_run(run)["film.mp4"]
+    assert all(maps.output("seen", k).tolist() == expected(k, N_FRAMES) for k in range(N_FRAMES))

@@ -10,7 +10,8 @@ from films import write_film
 from program import TELLTALE, end, start
 
 from streamsal.errors import UsageError
-from streamsal.scheduler import number_of_tasks, task_numbers
+from streamsal.heartbeat import read_heartbeat
+from streamsal.scheduler import job_facts, number_of_tasks, task_numbers
 
 SLURM, INDEXED_JOB = {"SLURM_ARRAY_TASK_ID": "0"}, {"JOB_COMPLETION_INDEX": "1"}
 
@@ -66,7 +67,19 @@ def test_the_number_of_tasks_from_the_scheduler_where_it_is_certain() -> None:
 def test_an_array_plans_by_itself(tmp_path: Path) -> None:
     film = write_film(tmp_path / "film.mp4", 50)
     command = ("infer", film, "--model", TELLTALE, "-o", tmp_path / "r", "--batch-size", "4")
-    tasks = [start(*command, env={**array(0, 1, 2), "SLURM_ARRAY_TASK_ID": str(task)}) for task in range(2)]
+    job = {**array(0, 1, 2), "SLURM_JOB_ID": "35", "SLURM_ARRAY_JOB_ID": "34", "SLURM_RESTART_COUNT": "2"}
+    tasks = [start(*command, env={**job, "SLURM_ARRAY_TASK_ID": str(task)}) for task in range(2)]
     for task in tasks:
         end(task, 0)
+    beat = read_heartbeat(tmp_path / "r", 1)
+    assert beat and (beat["job"], beat["requeues"]) == ("34_1", 2)
+    started = (tmp_path / "r" / "logs" / "0001.jsonl").read_text().splitlines()[0]
+    assert '"event": "start"' in started and '"job": "34_1", "requeues": 2' in started
     assert sorted(os.listdir(tmp_path / "r" / "shards")) == ["0000.h5", "0001.h5"]
+
+
+def test_what_the_scheduler_calls_a_job() -> None:
+    assert job_facts({}) == {}
+    assert job_facts({"SLURM_JOB_ID": "35"}) == {"job": "35", "requeues": 0}
+    array = {"SLURM_ARRAY_JOB_ID": "34", "SLURM_ARRAY_TASK_ID": "1", "SLURM_JOB_ID": "35", "SLURM_RESTART_COUNT": "3"}
+    assert job_facts(array) == {"job": "34_1", "requeues": 3}

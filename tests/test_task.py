@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 from films import destroy_packets, write_film
 
-from streamsal.errors import Held, PlanMismatch, Stopped
+from streamsal.errors import Held, MissingInput, PlanMismatch, Stopped
 from streamsal.heartbeat import read_heartbeat
 from streamsal.locks import lock
 from streamsal.prepare import Request, make_plan
 from streamsal.store import shard_path
-from streamsal.task import infer
+from streamsal.task import Worker, infer
 
 
 @pytest.fixture
@@ -97,3 +98,70 @@ def test_tasks_without_frames(run: Path) -> None:
     assert not (run / "logs").exists()
     with pytest.raises(ValueError, match="negative"):
         infer(run, -1)
+
+
+def test_finished_tasks_are_passed_over_unopened_unless_their_size_has_changed(run: Path) -> None:
+    assert Worker(run).infer_free() == []
+    whole = [shard_path(run, task).read_bytes() for task in (0, 1)]
+    shard_path(run, 0).write_bytes(bytes(len(whole[0])))  # nobody who opens it could take this for a shard
+    shard_path(run, 1).write_bytes(whole[1][:-1])
+    assert Worker(run).infer_free() == []
+    assert shard_path(run, 0).read_bytes() == bytes(len(whole[0]))
+    assert events(run, 1) == ["start", "done", "resume", "done"]
+    infer(run, 0)  # named, a task is looked at more closely
+    assert events(run, 0) == ["start", "done", "resume", "done"]
+
+
+def test_what_is_known_of_another_plan_is_not_believed(run: Path) -> None:
+    Worker(run).infer_free()
+    (run / "plan.json").unlink()
+    make_plan([run.parent / "film.mov"], run, Request(model="uniform", tasks=2, batch_size=4))
+    Worker(run).infer_free()
+    assert events(run, 0)[-2:] == ["resume", "done"]
+
+
+@pytest.mark.parametrize("no_flock", ["", "5"])
+def test_a_task_of_another_is_left_to_it_before_anything_else_is_looked_at(
+    run: Path, no_flock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMSAL_TEST_NO_FLOCK", no_flock)
+    shard_path(run, 1).parent.mkdir()
+    with lock(shard_path(run, 0), wait=False) as ours:
+        assert ours
+        assert Worker(run).infer_free() == [0]
+        assert events(run, 1) == ["start", "done"] and not (run / "logs" / "0000.jsonl").exists()
+        (run.parent / "film.mov").unlink()
+        assert Worker(run).infer_free() == [0]
+    with pytest.raises(MissingInput):
+        Worker(run).infer_free()
+
+
+def test_a_task_that_never_began_leaves_no_shard(run: Path) -> None:
+    (run.parent / "film.mov").unlink()
+    with pytest.raises(MissingInput):
+        infer(run, 0)
+    assert os.listdir(run / "shards") == []
+
+
+@pytest.mark.parametrize("skew", [-7200, 7200])
+def test_a_lock_left_by_a_lost_host_is_taken_over_by_who_is_patient(
+    run: Path, skew: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMSAL_TEST_NO_FLOCK", "0.02")
+    lease = shard_path(run, 0).with_name("0000.h5.lock")
+    lease.parent.mkdir()
+    lease.write_text('{"host": "lost"}\n000000000003\n')
+    os.utime(lease, (time.time() + skew, time.time() + skew))
+    assert Worker(run).infer_free() == [0]
+    assert infer(run, 0) > 0
+    assert sorted(os.listdir(run / "shards")) == ["0000.h5", "0001.h5"]
+
+
+def test_who_waits_to_see_whether_a_lock_is_alive_can_be_stopped(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMSAL_TEST_NO_FLOCK", "5")
+    lease = shard_path(run, 0).with_name("0000.h5.lock")
+    lease.parent.mkdir()
+    lease.write_text('{"host": "lost"}\n000000000003\n')
+    with pytest.raises(Stopped, match="SIGTERM: task 0"):
+        infer(run, 0, stop=lambda: "SIGTERM")
+    assert lease.exists()
