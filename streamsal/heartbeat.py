@@ -91,7 +91,11 @@ class Log:
 
 
 def heartbeat_path(run: Path, task: int) -> Path:
-    return Path(run) / "logs" / f"{task:04d}.json"
+    return Path(run) / "logs" / heartbeat_name(task)
+
+
+def heartbeat_name(task: int) -> str:
+    return f"{task:04d}.json"
 
 
 def read_heartbeat(run: Path, task: int) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .heartbeat import heartbeat_path, read_heartbeat
+from .heartbeat import heartbeat_name, heartbeat_path, read_heartbeat
 from .plan import Plan, array_spec, counted
 from .progress import clock
 
@@ -104,12 +104,12 @@ def run_status(
 
 
 def _task_status(run: Path, plan: Plan, task: int, logs: Container[str], now: float) -> TaskStatus:
-    rows, path = plan.rows(task), heartbeat_path(run, task)
-    beat: dict[str, Any] = (read_heartbeat(run, task) if path.name in logs else None) or {}
+    rows = plan.rows(task)
+    beat: dict[str, Any] = (read_heartbeat(run, task) if heartbeat_name(task) in logs else None) or {}
     state: State = "done" if not rows else beat.get("state", "waiting")
     age = max(0.0, now - beat["time"]) if beat else None
     if state == "running" and age is not None:
-        age = _age(path, beat["time"], now)
+        age = _age(heartbeat_path(run, task), beat["time"], now)
         if age > STALLED_SECONDS:
             state = "stalled"
     return TaskStatus(
