@@ -117,6 +117,8 @@ def render_script(submission: Submission) -> str:
 def _script(submission: Submission, name: str, number: str, directives: dict[str, object], body: str) -> str:
     """A batch script. `number` is Slurm's pattern for the job in the log's name; empty directives are left out."""
     wanted = submission.resources
+    if "\\" in str(submission.run):  # in a log's name it turns off Slurm's patterns, and all tasks would share one log
+        raise UsageError(f"{submission.run} cannot be told to Slurm: it holds a backslash; choose another run with -o")
     logs = str(submission.run / "logs").replace("%", "%%")
     directives = {
         "job-name": name,
@@ -151,7 +153,7 @@ def _words(*words: object) -> str:
 def _quoted(text: str) -> str:
     """As sbatch reads a word of an #SBATCH line: in double quotes where it holds more than plain characters."""
     if "\n" in text:
-        raise UsageError(f"{text!r} cannot be told to Slurm: it holds a line break")
+        raise UsageError(f"{text!r} cannot be told to Slurm: it holds a line break; choose another")
     if re.fullmatch(r"[\w%@=:.,/+-]+", text):
         return text
     return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'

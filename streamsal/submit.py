@@ -25,9 +25,9 @@ from .progress import Progress
 from .signals import Stop, stopped
 from .slurm import Resources, Submission
 
-# A guess, to be on the safe side of: an RTX 2080 Ti or A4000 under float16 at a third of its peak, and four cores that
-# decode. A faster card has shorter tasks.
-MACS_PER_SECOND = 10e12
+# Not measured: about 15 % of an RTX 2080 Ti's peak under float16, as networks of many small convolutions reach it, and
+# four cores that decode 190 frames of 1080p a second. A faster card has shorter tasks.
+MACS_PER_SECOND = 4e12
 DECODED_PX_PER_SECOND = 400e6
 FULL_HD_PX = 1920 * 1080
 TASKS_OF_UNKNOWN_COST = 16
@@ -37,9 +37,7 @@ def usual_tasks(videos: Sequence[PlannedVideo], model: str, seconds: float, say:
     """How many tasks of about `seconds` each there is work for, 16 for a model of unknown cost; says which it is."""
     cost = MODELS[model].cost.partition(" GMAC")[0] if model in MODELS else ""
     if not cost.isdigit():
-        say(
-            f"{TASKS_OF_UNKNOWN_COST} tasks, since the cost of {model} is not known: --tasks N for another number"
-        )
+        say(f"{TASKS_OF_UNKNOWN_COST} tasks, since the cost of {model} is not known: --tasks N for another number")
         return TASKS_OF_UNKNOWN_COST
     macs_per_px = float(cost) * 1e9 / FULL_HD_PX
     total = sum(
@@ -200,7 +198,7 @@ def here(submission: Submission, tasks: Sequence[int], *, progress: Progress, st
 
 def _start(script: Path, *, log: IO[bytes] | None = None, **environment: str) -> subprocess.Popen[bytes]:
     """A script outside of Slurm. A job that this process may be part of is none of its business, nor to be requeued."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "STREAMSAL_TASK_"))}
     errors = subprocess.STDOUT if log else None
     return subprocess.Popen(["bash", str(script)], env={**clean, **environment}, stdout=log, stderr=errors)
 

@@ -84,9 +84,10 @@ def test_paths_with_anything_in_them_reach_the_program_as_they_are(tmp_path: Pat
         assert said.stdout.strip() == str([name, AWKWARD, *words[name]])
 
 
-def test_a_line_break_cannot_be_told_to_slurm() -> None:
-    with pytest.raises(UsageError, match="line break"):
-        slurm.merge_script(replace(SUBMISSION, run=Path("/data/a\nb")))
+@pytest.mark.parametrize(("name", "said"), [("a\nb", "line break"), ("a\\b", "backslash")])
+def test_what_cannot_be_told_to_slurm_is_said(name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        slurm.merge_script(replace(SUBMISSION, run=Path("/data") / name))
 
 
 def test_a_site_file_that_is_gone_ends_the_job(tmp_path: Path) -> None:
