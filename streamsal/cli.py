@@ -240,7 +240,7 @@ def _what(*, submit: bool = False) -> argparse.ArgumentParser:
     group.add_argument("--long-side", type=_positive, metavar="PX", help="make frames smaller for the model")
     group.add_argument("--px-per-degree", type=float, metavar="X", help="the video's scale; fits it to the model's")
     group.add_argument("--batch-size", default="auto", type=_auto_or_positive, metavar="auto|N")
-    group.add_argument("--dtype", default="auto", choices=("auto", "fp32", "fp16", "bf16"))
+    group.add_argument("--dtype", default="auto", choices=("auto", "fp32", "tf32", "fp16", "bf16"))
     group.add_argument("--store-dtype", default="float16", choices=("float16", "uint16", "float32"))
     group.add_argument("--stream", type=int, metavar="N", help="video stream to use (default: the best one)")
     group.add_argument("-o", "--output", metavar="RUN", help="run directory (default: <video>.streamsal)")

@@ -41,6 +41,17 @@ def test_precision() -> None:
     assert resolve_dtype("bf16", CPU) == torch.bfloat16
 
 
+def test_float32_is_whole_unless_tf32_is_asked_for() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        assert resolve_dtype("tf32", CPU) == torch.float32
+        assert torch.backends.cudnn.allow_tf32
+        assert resolve_dtype("fp32", CPU) == torch.float32
+        assert not torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def test_autocast_only_where_a_model_allows_it() -> None:
     a = torch.ones(2, 2, requires_grad=True)
     with inference(CPU, torch.bfloat16, autocast=True):
