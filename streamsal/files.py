@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import glob
 import os
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import WriteError
+
+DEBRIS_SECONDS = 86400.0
 
 
 @contextlib.contextmanager
@@ -18,7 +24,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     The suffix is kept, because encoders and HDF5 tools look at it. Raises WriteError with the reason.
     """
     path = Path(path)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    part = path.with_name(f".{path.stem}.{socket.gethostname()}.{os.getpid()}.part{path.suffix}")
+    _remove_debris(path)
     try:
         with writing(path):
             yield part
@@ -29,6 +36,28 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # on a read-only file system not even what is not there can be removed
             part.unlink()
+
+
+@functools.cache  # once per process: a heartbeat must not list its folder every few seconds
+def _remove_debris(path: Path) -> None:
+    """Temporary files of writers of `path` that were killed: on this host, or anywhere a day ago."""
+    ours = f".{path.stem}.{socket.gethostname()}."
+    for name in glob.glob(f".{glob.escape(path.stem)}.*.part{glob.escape(path.suffix)}", root_dir=path.parent):
+        part = path.with_name(name)
+        pid = name.removeprefix(ours).partition(".")[0] if name.startswith(ours) else ""
+        with contextlib.suppress(OSError):  # its writer may just have finished, or another may have removed it
+            if (pid.isdigit() and _is_dead(int(pid))) or part.stat().st_mtime < time.time() - DEBRIS_SECONDS:
+                part.unlink()
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 @contextlib.contextmanager

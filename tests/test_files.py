@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +26,30 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    write = "import sys, time\nfrom streamsal.files import replacing\n"
+    write += "with replacing(sys.argv[1]) as part: part.touch(); print(flush=True); time.sleep(60)"
+    path = tmp_path / "a.json"
+    killed, living = (
+        subprocess.Popen([sys.executable, "-c", write, str(path)], stdout=subprocess.PIPE) for _ in range(2)
+    )
+    for process in (killed, living):
+        assert process.stdout and process.stdout.readline()
+    killed.kill()
+    killed.communicate()
+    old = tmp_path / ".a.elsewhere.1.part.json"
+    old.touch()
+    os.utime(old, (0, 0))
+    others = [".a.elsewhere.2.part.json", ".b.elsewhere.1.part.json", ".a.json"]
+    for name in others:
+        (tmp_path / name).touch()
+    write_bytes(path, b"{}")
+    left = set(os.listdir(tmp_path)) - {"a.json", *others}
+    living.kill()
+    living.communicate()
+    assert len(left) == 1 and str(living.pid) in left.pop()
 
 
 def test_an_error_leaves_the_old_file_and_no_debris(tmp_path: Path) -> None:
