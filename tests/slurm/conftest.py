@@ -25,15 +25,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if lacking := what_slurm_lacks():
         if os.environ.get("STREAMSAL_REQUIRE_SLURM") == "1":
-            pytest.fail(f"STREAMSAL_REQUIRE_SLURM=1, and Slurm is not installed: {lacking}")
+            pytest.fail(f"STREAMSAL_REQUIRE_SLURM=1, and Slurm is not complete here: {lacking}")
         pytest.skip(f"needs Slurm (STREAMSAL_REQUIRE_SLURM=1 turns this into a failure): {lacking}")
 
 
 @functools.cache
 def what_slurm_lacks() -> str:
-    """The packages to install, or nothing."""
+    """The programs that are missing and the line that installs them, or nothing."""
     done = subprocess.run([TOOL, "check"], capture_output=True, text=True)
-    return done.stderr.strip() if done.returncode else ""
+    lines = [line.removeprefix(f"{TOOL.name}: ") for line in done.stderr.splitlines()]
+    return "; ".join(lines) if done.returncode else ""
 
 
 @pytest.fixture(scope="session")
