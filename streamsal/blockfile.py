@@ -12,13 +12,26 @@ import contextlib
 import errno
 import os
 from pathlib import Path
+from typing import Any
+
+import h5py
 
 from .errors import Held, WriteError
 from .files import write_error
-from .locks import Claim, Watch
+from .locks import NO_LOCKS, Claim, Watch
 
 COMMIT_BYTES = 64 << 20  # what an owner who writes much should let wait in memory
 SPARE_BYTES = 1 << 16  # left free for the logs that will tell of the full disk
+
+
+def open_h5(path: str | Path) -> Any:
+    """An HDF5 file for reading. Raises what h5py raises: BlockingIOError where another process is writing it."""
+    try:
+        return h5py.File(path, "r", locking="best-effort")
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return h5py.File(path, "r", locking=False)  # HDF5 2.0 takes ENOSYS alone for "no locks here"
 
 
 class BlockFile:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import h5py
 import numpy as np
 
+from .blockfile import open_h5
 from .density import full_size, unpack
 from .errors import BadInput, IncompleteRun, MissingInput
 from .layout import DONE, H5, HOLE, load_outputs, offset_name, read_constant, read_row
@@ -62,7 +62,7 @@ class OpenFiles:
 
     def _open(self, path: Path) -> H5:
         if path not in self._files:
-            self._files[path] = h5py.File(path, "r", locking="best-effort")
+            self._files[path] = open_h5(path)
             if len(self._files) > OPEN_FILES:
                 self._files.popitem(last=False)[1].close()
         self._files.move_to_end(path)

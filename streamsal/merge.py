@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from .blockfile import COMMIT_BYTES, BlockFile
+from .blockfile import COMMIT_BYTES, BlockFile, open_h5
 from .errors import BadInput, MissingInput, UsageError
 from .files import replacing
 from .layout import CONSTANTS, H5, STATUS_MEANING, create_chunked, dump_outputs, load_outputs, write_constant
@@ -96,7 +96,7 @@ def _up_to_date(path: Path, parts: list[StoredPart], materialise: bool, settings
     wanted: dict[str, Any] = {**joined_attributes(parts), "derived_from": settings}
     del wanted["outputs"]
     try:
-        with h5py.File(path, "r", locking="best-effort") as file:
+        with open_h5(path) as file:
             h5: H5 = file
             return (
                 all(h5.attrs[name] == value for name, value in wanted.items())
@@ -151,7 +151,7 @@ def _write_table(path: Path, table: list[dict[str, float]]) -> None:
 
 def _describe(dataset: H5, name: str, part: StoredPart) -> None:
     """Give a merged dataset the attributes it has in a shard."""
-    with h5py.File(part.path, "r", locking="best-effort") as h5:
+    with open_h5(part.path) as h5:
         dataset.attrs.update(h5[f"{part.video}/{name}"].attrs)
 
 
@@ -262,7 +262,7 @@ def open_run(path: str | Path) -> Run:
 def read_merged(path: Path) -> Maps:
     """One merged file. Raises BadInput where it is none."""
     try:
-        with h5py.File(path, "r", locking="best-effort") as file:
+        with open_h5(path) as file:
             h5: H5 = file
             if h5.attrs["format"] != MERGED_FORMAT:
                 raise BadInput(f"{path} is a shard or of another version: open the run's directory instead")

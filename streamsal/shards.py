@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
+from .blockfile import open_h5
 from .errors import BadInput, IncompleteRun
 from .layout import (
     CONSTANTS,
@@ -98,7 +98,7 @@ def read_shard(run: Path, number: int, plan: Plan) -> dict[str, StoredPart]:
     """The parts of a whole shard by video. Raises Unfinished."""
     path = shard_path(run, number)
     try:
-        with h5py.File(path, "r", locking="best-effort") as file:
+        with open_h5(path) as file:
             h5: H5 = file
             if h5.attrs["format"] != FORMAT:
                 raise Unfinished("written by another version")
@@ -160,7 +160,7 @@ def check_bytes(parts: Mapping[str, StoredPart]) -> None:
     for part in parts.values():
         for name in part.constants:
             _read_constant(part, name)
-        with h5py.File(part.path, "r", locking="best-effort") as file:
+        with open_h5(part.path) as file:
             h5: H5 = file
             for name in part.datasets:
                 dataset, crcs = h5[part.video][name], part.arrays[f"{name}_crc32"]
@@ -175,7 +175,7 @@ def check_bytes(parts: Mapping[str, StoredPart]) -> None:
 
 def _read_constant(part: StoredPart, name: str) -> np.ndarray:
     try:
-        with h5py.File(part.path, "r", locking="best-effort") as h5:
+        with open_h5(part.path) as h5:
             return read_constant(h5[part.video], name)
     except (OSError, RuntimeError, KeyError, ValueError):
         raise damaged_constant(part.video, name, part.segment) from None
@@ -197,7 +197,7 @@ def shared_constants(parts: list[StoredPart]) -> dict[str, np.ndarray]:
 
 def joined_attributes(parts: list[StoredPart]) -> dict[str, Any]:
     """Those of the first part, with the range of all of them and every device they were computed on."""
-    with h5py.File(parts[0].path, "r", locking="best-effort") as h5:
+    with open_h5(parts[0].path) as h5:
         info: dict[str, Any] = dict(h5[parts[0].video].attrs)
     del info["committed"]
     info["stop"] = np.int64(parts[-1].arrays["frame"][-1] + 1)
@@ -217,7 +217,7 @@ def joined_chunks(name: str, parts: list[StoredPart]) -> Iterator[tuple[int, byt
     """Compressed frames of one output with their row in the merged file."""
     first_row, corner = 0, (0,) * len(parts[0].datasets[name][0])
     for part in parts:
-        with h5py.File(part.path, "r", locking="best-effort") as file:
+        with open_h5(part.path) as file:
             h5: H5 = file
             chunks = h5[part.video][name].id
             for row in np.flatnonzero(part.arrays["status"] == DONE):

@@ -10,6 +10,7 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from glob import glob
@@ -260,6 +261,25 @@ def test_two_copies_of_a_task(planned: Path, undisturbed: Path) -> None:
     first.send_signal(signal.SIGCONT)
     end(first, 0)
     assert [event["event"] for event in events(planned / "film.streamsal", 0)] == ["start", "done"]
+    assert_equals_undisturbed(planned, undisturbed)
+
+
+NO_FLOCK = "#include <errno.h>\nint flock(int file, int how) { errno = %s; return -1; }\n"
+
+
+@pytest.mark.parametrize("error", ["ENOLCK", "ENOTSUP", "ENOSYS", "524"])
+def test_a_file_system_without_locks(planned: Path, undisturbed: Path, error: str) -> None:
+    """As libc would answer there, to us and to HDF5."""
+    if shutil.which("cc") is None:
+        if os.environ.get("STREAMSAL_REQUIRE_CC") == "1":
+            pytest.fail("STREAMSAL_REQUIRE_CC=1, and there is no C compiler")
+        pytest.skip("needs a C compiler (STREAMSAL_REQUIRE_CC=1 turns this into a failure)")
+    (planned / "none.c").write_text(NO_FLOCK % error)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", planned / "none.so", planned / "none.c"], check=True)
+    env = {"LD_PRELOAD": str(planned / "none.so")}
+    run("infer", "film.streamsal", cwd=planned, env=env)
+    run("merge", "film.streamsal", "--materialise", "--verify", cwd=planned, env=env)
+    assert sorted(os.listdir(planned / "film.streamsal" / "shards")) == ["0000.h5", "0001.h5"]
     assert_equals_undisturbed(planned, undisturbed)
 
 
