@@ -69,7 +69,8 @@ run = Path(sys.argv[1])
 planned = plan.Plan.load(run / "plan.json")
 index = prepare.checked_index(run, planned.videos[0])
 note()
-model = models.create_model(planned.model.name, device="cpu")
+of = planned.model
+model = models.create_model(of.name, weights=of.weights or None, device="cpu", **of.options)
 note()
 job = batches.Job(index=index, video=planned.videos[0], model=model, batch_size=planned.batch_size,
                  device=torch.device("cpu"), dtype=torch.float32)
@@ -80,9 +81,9 @@ print(*(number for moment in moments for number in moment))
 MOMENTS = ("interpreter", "imports", "index", "model", "seek, decode and first batch")
 
 
-def planned(video: Path, run: Path, model: str, tasks: int) -> Path:
+def planned(video: Path, run: Path, model: str, tasks: int, weights: str | None = None) -> Path:
     shutil.rmtree(run, ignore_errors=True)
-    make_plan([video], run, Request(model=model, tasks=tasks))
+    make_plan([video], run, Request(model=model, weights=weights, tasks=tasks))
     return run
 
 
