@@ -275,6 +275,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def submit(arguments: argparse.Namespace) -> int:
+    from .models import spec_of
     from .signals import stop_on_signals
     from .slurm import Submission, require_slurm
     from .submit import dry_run, here, missing_tasks, resources_of, sent_before, to_slurm
@@ -298,6 +299,7 @@ def submit(arguments: argparse.Namespace) -> int:
         program=(sys.executable, "-m", "streamsal"),
         resources=resources_of(run, given, local=local, again=arguments.resume),
         site=os.path.abspath(site) if site else "",
+        second_pass=bool(spec_of(plan.model.name, **plan.model.options).derived),
     )
     if arguments.dry_run:
         print(dry_run(submission, tasks))

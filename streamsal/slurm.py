@@ -46,13 +46,15 @@ class Resources:
 class Submission:
     """One run on a cluster. `run` is absolute, `program` the words that start streamsal on a compute node.
 
-    `site` is a file that every script reads first: modules, environment. Empty: none.
+    `site` is a file that every script reads first: modules, environment. Empty: none. `second_pass`: the merge computes
+    what the model derives of the stored outputs, and gets what a task gets.
     """
 
     run: Path
     program: tuple[str, ...]
     resources: Resources
     site: str = ""
+    second_pass: bool = False
 
 
 # The same text as in scripts/sbatch.
@@ -86,25 +88,26 @@ def scripts(submission: Submission) -> dict[str, str]:
 def infer_script(submission: Submission) -> str:
     """One task of the array, whose number may lie above what one array can hold: see `arrays`."""
     wanted = submission.resources
-    gpu = {"none": "", "any": "gpu:1"}.get(wanted.gpu, f"gpu:{wanted.gpu}:1")
     command = _words(*submission.program, "infer", submission.run, "--device", wanted.device)
     command += ' --task-id "$((SLURM_ARRAY_TASK_ID + ${STREAMSAL_TASK_OFFSET:-0}))"'
     if wanted.stage:
         command += " --stage"
-    directives = {
-        "gres": gpu,
-        "cpus-per-task": wanted.cpus,
-        "mem": wanted.mem,
-        "time": wanted.time,
-        "signal": "B:USR1@120",
-    }
+    directives = {**_what_computing_gets(wanted), "signal": "B:USR1@120"}
     return _script(submission, "infer", "%A_%a", directives, f"{command} &\n\n{WAIT_AND_REQUEUE}")
 
 
 def merge_script(submission: Submission) -> str:
-    command = _words(*submission.program, "merge", submission.run)
-    directives = {"cpus-per-task": 1, "mem": "2G", "time": "0:30:00"}
+    wanted, command = submission.resources, _words(*submission.program, "merge", submission.run)
+    directives: dict[str, object] = {"cpus-per-task": 1, "mem": "2G", "time": "0:30:00"}
+    if submission.second_pass:
+        command += f" --device {wanted.device}"
+        directives = _what_computing_gets(wanted)
     return _script(submission, "merge", "%j", directives, f"exec {command}\n")
+
+
+def _what_computing_gets(wanted: Resources) -> dict[str, object]:
+    gpu = {"none": "", "any": "gpu:1"}.get(wanted.gpu, f"gpu:{wanted.gpu}:1")
+    return {"gres": gpu, "cpus-per-task": wanted.cpus, "mem": wanted.mem, "time": wanted.time}
 
 
 def render_script(submission: Submission) -> str:

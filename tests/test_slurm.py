@@ -66,6 +66,14 @@ def test_only_inferring_asks_for_a_gpu_and_for_a_warning_before_the_limit() -> N
         assert not [line for line in directives(script) if "gres" in line or "signal" in line]
 
 
+def test_a_merge_that_computes_gets_what_a_task_gets() -> None:
+    wanted = Resources(gpu="rtx_a4000", mem="20G", time="3:00:00", cpus=6)
+    text = slurm.merge_script(replace(SUBMISSION, resources=wanted, second_pass=True))
+    for line in ("--gres=gpu:rtx_a4000:1", "--mem=20G", "--time=3:00:00", "--cpus-per-task=6"):
+        assert f"#SBATCH {line}\n" in text
+    assert "merge /data/talk.streamsal --device cuda\n" in text
+
+
 def test_paths_with_anything_in_them_reach_the_program_as_they_are(tmp_path: Path) -> None:
     site = tmp_path / "it's my site.sh"
     site.write_text("export FROM_SITE=yes\n")
