@@ -7,13 +7,12 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .errors import StreamsalError
 from .status import TaskStatus
 
 TIMEOUT_SECONDS = 30
 
 
-class NoSlurm(StreamsalError):
+class NoSlurm(Exception):
     """Slurm is not here or does not answer; the message says which."""
 
 

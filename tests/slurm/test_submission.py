@@ -31,7 +31,7 @@ def test_a_video_becomes_a_film_by_one_command(cluster: Cluster, undisturbed: Pa
 
 def test_what_a_submission_left_undone_is_done_by_resume(cluster: Cluster, undisturbed: Path, half_done: Path) -> None:
     never_again = ("--sbatch=--no-requeue", "--render")
-    jobs = submit(cluster, half_done, "film.streamsal", *SMALL, *never_again, delay_ms=100)
+    jobs = submit(cluster, half_done, "film.streamsal", *SMALL, *never_again, delay_ms=400)
     until_blocks_are_safe(half_done)
     _, err = run("submit", "film.streamsal", "--resume", cwd=half_done, env=cluster.environment, code=75)
     assert jobs["infer"] in err
