@@ -45,6 +45,7 @@ from .prepare import Request, plan_video
 from .progress import Meter
 from .sample_clip import write_demo_clip
 from .store import ShardWriter
+from .task import store_chunk
 from .weights import SYNTHETIC
 
 FRAME_RATE = 25  # of the sample clip
@@ -420,16 +421,7 @@ def write(chunks: Iterable[Chunk], job: Job, n_frames: int, path: Path) -> None:
     path.unlink(missing_ok=True)
     with ShardWriter(path, [info]) as shard:
         for number, chunk in enumerate(chunks):
-            if number == 0:
-                shard.put_constants(info, {name: value.cpu().numpy() for name, value in chunk.constants.items()})
-            shard.append(
-                info,
-                frame=chunk.frame,
-                pts_seconds=chunk.pts_seconds,
-                hole=chunk.hole,
-                values={name: value.cpu().numpy() for name, value in chunk.values.items()},
-            )
-            shard.commit()
+            store_chunk(shard, info, chunk, first=number == 0)
 
 
 def effective_dtype(name: Dtype, device: torch.device) -> str:

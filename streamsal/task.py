@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .batches import Job
     from .blockfile import BlockFile
+    from .engine import Chunk
     from .layout import PartInfo
     from .models.spec import Model
     from .store import ShardWriter
@@ -261,20 +262,25 @@ def _fill(
         for number, chunk in enumerate(chunks):
             time.sleep(delay_seconds * len(chunk.frame))
             with meter.busy("write", frames=len(chunk.frame)):
-                if number == 0:
-                    shard.put_constants(info, {name: value.cpu().numpy() for name, value in chunk.constants.items()})
-                shard.append(
-                    info,
-                    frame=chunk.frame,
-                    pts_seconds=chunk.pts_seconds,
-                    hole=chunk.hole,
-                    values={name: value.cpu().numpy() for name, value in chunk.values.items()},
-                )
-                shard.commit()
+                store_chunk(shard, info, chunk, first=number == 0)
             log.count(len(chunk.frame), int(chunk.hole.sum()), **meter.summary())
             progress.update(log.done, meter)
             if reason := stop():
                 raise stopped(reason, f"task {log.task} has {log.done} of {log.facts['rows']} results safe")
+
+
+def store_chunk(shard: ShardWriter, info: PartInfo, chunk: Chunk, *, first: bool) -> None:
+    """Append a chunk and commit it; the `first` of a part brings what is the same for all of its frames."""
+    if first:
+        shard.put_constants(info, {name: value.cpu().numpy() for name, value in chunk.constants.items()})
+    shard.append(
+        info,
+        frame=chunk.frame,
+        pts_seconds=chunk.pts_seconds,
+        hole=chunk.hole,
+        values={name: value.cpu().numpy() for name, value in chunk.values.items()},
+    )
+    shard.commit()
 
 
 def holes_if_whole(run: Path, task: int, plan: Plan) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import BadInput, MissingInput, UsageError
+from .spec import Video
 
 NAMES = ("mit1003", "ledov", "uniform", "gaussian")
 GAUSSIAN_SIZE = 1024  # of the template, as that of mit1003
@@ -77,6 +78,12 @@ def sampled(template_hw: np.ndarray, height: int, width: int) -> np.ndarray:
     found = template_hw[rows[:, None], columns].astype(np.float64)
     top = found.max()
     return (found - (top + np.log(np.exp(found - top).sum()))).astype(np.float32)
+
+
+def of_video(usual_hw: np.ndarray, video: Video) -> np.ndarray:
+    """A model's usual template, or the one that comes with the video, at the size that the model sees."""
+    template_hw = usual_hw if video.center_bias is None else video.center_bias
+    return sampled(template_hw, video.height, video.width)
 
 
 def zoom_indices(n_in: int, n_out: int) -> np.ndarray:

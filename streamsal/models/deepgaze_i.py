@@ -86,8 +86,7 @@ class DeepGazeI:
         self.parameters = Parameters.of(weights, ["finalizer"])
 
     def begin(self, video: Video) -> State:
-        template = self.center_bias if video.center_bias is None else video.center_bias
-        return State(size=(video.height, video.width), center_bias=bias.sampled(template, video.height, video.width))
+        return State(size=(video.height, video.width), center_bias=bias.of_video(self.center_bias, video))
 
     def constants(self, state: State) -> dict[str, np.ndarray]:
         return {"center_bias": finalizer.on_grid(state.center_bias, BLOCK)}

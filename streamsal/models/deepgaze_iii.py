@@ -125,11 +125,7 @@ class DeepGazeIII:
         self.parameters = Parameters.of(weights, components("finalizers"))
 
     def begin(self, video: Video) -> State:
-        return State(size=(video.height, video.width), center_bias=self.center_bias_of(video))
-
-    def center_bias_of(self, video: Video) -> np.ndarray:
-        template = self.center_bias if video.center_bias is None else video.center_bias
-        return bias.sampled(template, video.height, video.width)
+        return State(size=(video.height, video.width), center_bias=bias.of_video(self.center_bias, video))
 
     def constants(self, state: State) -> dict[str, np.ndarray]:
         return {"center_bias": finalizer.on_grid(state.center_bias, BLOCK)}
@@ -171,7 +167,7 @@ class SecondPass:
             size=size,
             block=BLOCK,
             sources=(np.arange(readout[0]), np.arange(readout[1])),
-            center_bias=model.center_bias_of(video),
+            center_bias=bias.of_video(model.center_bias, video),
             device=model.device,
         )
         self.encodings: list[tuple[np.ndarray, Tensor]] = []  # of each scanpath, with the history that it encodes

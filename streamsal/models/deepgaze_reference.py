@@ -142,9 +142,8 @@ class Reference:
         self.device, self.dtype = torch.device(device), dtype
 
     def begin(self, video: Video) -> Tensor:
-        template_hw = self.template_hw if video.center_bias is None else video.center_bias
         # Of the network's dtype: a float64 center bias would make upstream's whole finalizer float64.
-        return torch.from_numpy(bias.sampled(template_hw, video.height, video.width))[None].to(self.device, self.dtype)
+        return torch.from_numpy(bias.of_video(self.template_hw, video))[None].to(self.device, self.dtype)
 
     def step(self, batch: Batch, state: Tensor) -> Result:
         frames_nchw = batch.frames_nhwc.permute(0, 3, 1, 2).to(self.dtype)
