@@ -278,7 +278,7 @@ def submit(arguments: argparse.Namespace) -> int:
     from .models import spec_of
     from .signals import stop_on_signals
     from .slurm import Submission, require_slurm
-    from .submit import dry_run, here, missing_tasks, resources_of, sent_before, to_slurm
+    from .submit import dry_run, here, missing_tasks, resources_of, say_where_devices_failed, sent_before, to_slurm
 
     progress = progress_of(arguments)
     local = arguments.cluster == "local"
@@ -293,6 +293,8 @@ def submit(arguments: argparse.Namespace) -> int:
         )
     given = {name: value for name in RESOURCES if (value := getattr(arguments, name)) is not None}
     tasks = missing_tasks(run, plan) if arguments.resume else range(len(plan.shards))
+    if arguments.resume and not local:
+        say_where_devices_failed(run, tasks, progress.say)
     site = os.environ.get("STREAMSAL_ENV", "")
     submission = Submission(
         run=run,

@@ -50,7 +50,11 @@ def number_of_tasks(environment: Mapping[str, str], task_id: str | None, base: i
 
 
 def job_facts(environment: Mapping[str, str]) -> dict[str, Any]:
-    """What the scheduler calls this job, as squeue shows it, and how often it has started it again; empty outside."""
+    """What the scheduler calls this job, as squeue shows it, how often it has started it again, and what it calls this
+    node; empty outside."""
     array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else environment.get("SLURM_JOB_ID")
-    return {"job": job, "requeues": int(environment.get("SLURM_RESTART_COUNT") or 0)} if job else {}
+    if not job:
+        return {}
+    requeues = int(environment.get("SLURM_RESTART_COUNT") or 0)
+    return {"job": job, "requeues": requeues, "node": environment.get("SLURMD_NODENAME", "")}

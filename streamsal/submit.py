@@ -11,14 +11,15 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from . import slurm
-from .errors import Held, MissingInput, StreamsalError
+from .errors import DeviceError, Held, MissingInput, StreamsalError
 from .files import make_folder, write_bytes, write_error
+from .heartbeat import read_heartbeat
 from .models import MODELS
 from .plan import Plan, PlannedVideo, array_spec, counted, tasks_named
 from .progress import Progress
@@ -60,6 +61,19 @@ def missing_tasks(run: Path, plan: Plan) -> list[int]:
     from .task import holes_if_whole
 
     return [task for task in range(len(plan.shards)) if plan.rows(task) and holes_if_whole(run, task, plan) is None]
+
+
+def say_where_devices_failed(run: Path, tasks: Iterable[int], say: Callable[[str], None]) -> None:
+    """A node whose GPU does not work is soon free again, so Slurm sends one task after another there."""
+    beats = {task: read_heartbeat(run, task) or {} for task in tasks}
+    failed = {task: beat for task, beat in beats.items() if beat.get("exit_code") == DeviceError.exit_code}
+    nodes = ",".join(sorted({beat["node"] for beat in failed.values() if beat.get("node")}))
+    if nodes:
+        why = failed[min(failed)]["error"]
+        say(
+            f"{tasks_named(list(failed))} left with {DeviceError.exit_code} on {nodes} ({why}): "
+            f"--sbatch=--exclude={nodes} sends them elsewhere"
+        )
 
 
 def check_inputs(plan: Plan) -> None:
@@ -119,7 +133,7 @@ def to_slurm(submission: Submission, tasks: Sequence[int], *, force: bool, progr
             sent["render"] = slurm.submit(slurm.render_words(render, [sent["merge"]]))
     finally:
         if sent["infer"] or "merge" in sent:
-            _record(run, {**sent, "resources": asdict(wanted)})
+            record(run, {**sent, "resources": asdict(wanted)})
     return sent
 
 
@@ -138,11 +152,13 @@ def sent_before(run: Path) -> list[dict[str, Any]]:
     return sent
 
 
-def _record(run: Path, sent: Mapping[str, Any]) -> None:
+def record(run: Path, sent: Mapping[str, Any]) -> None:
+    """Adds a line to jobs.jsonl; a line that was cut off before it stays alone."""
     path = run / "submit" / "jobs.jsonl"
     try:
-        with open(path, "a") as file:
-            file.write(json.dumps(sent) + "\n")
+        with open(path, "ab+") as file:
+            cut_off = file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n"
+            file.write((b"\n" if cut_off else b"") + json.dumps(sent).encode() + b"\n")
     except OSError as error:
         raise write_error(path, error) from error
 

@@ -6,6 +6,7 @@ Crash-only: whatever ends a task, starting it again goes on behind the last comm
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import Held, Stopped, StreamsalError
+from .errors import BadInput, Held, MissingInput, Stopped, StreamsalError
 from .files import make_folder
 from .heartbeat import Log, read_heartbeat
 from .locks import STALE_BEATS, Watch, beat_seconds
@@ -75,9 +76,10 @@ class Worker:
     def infer_free(self) -> list[int]:
         """Compute every task that is free, one after another; returns those that others are working on.
 
-        Those are looked at once more whenever there was something else to do meanwhile, and never waited for.
+        Those are looked at once more whenever there was something else to do meanwhile, and never waited for. A task
+        whose video is gone or broken keeps nobody from the others: the first such error is raised at the end.
         """
-        held = list(range(len(self.plan.shards)))
+        held, bad = list(range(len(self.plan.shards))), None
         while True:
             before, held = held, []
             for task in before:
@@ -89,7 +91,12 @@ class Worker:
                     self.infer(task, patient=False)
                 except Held:
                     held.append(task)
+                except (BadInput, MissingInput) as error:
+                    self._progress.say(f"task {task}: {error}")
+                    bad = bad or error
             if held in ([], before):
+                if bad:
+                    raise bad
                 return held
 
     def _is_known_done(self, task: int) -> bool:
@@ -128,7 +135,8 @@ class Worker:
             log.end("stopped", str(error))
             raise
         except StreamsalError as error:
-            log.end("failed", str(error))
+            where = {"host": socket.gethostname(), **job_facts(os.environ)}
+            log.end("failed", str(error), exit_code=error.exit_code, **where)
             raise
         return rows
 

@@ -80,6 +80,6 @@ def test_an_array_plans_by_itself(tmp_path: Path) -> None:
 
 def test_what_the_scheduler_calls_a_job() -> None:
     assert job_facts({}) == {}
-    assert job_facts({"SLURM_JOB_ID": "35"}) == {"job": "35", "requeues": 0}
+    assert job_facts({"SLURM_JOB_ID": "35"}) == {"job": "35", "requeues": 0, "node": ""}
     array = {"SLURM_ARRAY_JOB_ID": "34", "SLURM_ARRAY_TASK_ID": "1", "SLURM_JOB_ID": "35", "SLURM_RESTART_COUNT": "3"}
-    assert job_facts(array) == {"job": "34_1", "requeues": 3}
+    assert job_facts({**array, "SLURMD_NODENAME": "n2"}) == {"job": "34_1", "requeues": 3, "node": "n2"}

@@ -14,7 +14,7 @@ from program import TELLTALE, end, run, start, wait_until
 
 from streamsal.plan import Plan, PlannedVideo
 from streamsal.slurm import Resources
-from streamsal.submit import resources_of, sent_before, usual_tasks
+from streamsal.submit import record, resources_of, sent_before, usual_tasks
 
 N_FRAMES = 60
 PLAN = ("--model", TELLTALE, "--batch-size", "4")
@@ -144,3 +144,6 @@ def test_resources_of_the_last_submission_are_kept_unless_others_are_given(tmp_p
     assert kept == Resources(gpu="none", device="cpu", time="1:00:00", extra=("--qos=long",))
     assert resources_of(tmp_path, {"gpu": "v100"}, local=False, again=True).device == "cuda"
     assert resources_of(tmp_path, {}, local=False, again=False) == Resources()
+    for job in ("6", "7"):
+        record(tmp_path, {"infer": [job]})
+    assert [sent["infer"] for sent in sent_before(tmp_path)] == [["5"], ["6"], ["7"]]

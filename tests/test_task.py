@@ -136,6 +136,15 @@ def test_a_task_of_another_is_left_to_it_before_anything_else_is_looked_at(
         Worker(run).infer_free()
 
 
+def test_a_video_that_is_gone_keeps_no_worker_from_the_others(tmp_path: Path) -> None:
+    films = [write_film(tmp_path / f"film{number}.mov", 20, codec="mjpeg") for number in range(3)]
+    make_plan(films, tmp_path / "r", Request(model="uniform", tasks=3, batch_size=2))
+    films[1].unlink()
+    with pytest.raises(MissingInput, match="film1"):
+        Worker(tmp_path / "r").infer_free()
+    assert sorted(os.listdir(tmp_path / "r" / "shards")) == ["0000.h5", "0002.h5"]
+
+
 def test_a_task_that_never_began_leaves_no_shard(run: Path) -> None:
     (run.parent / "film.mov").unlink()
     with pytest.raises(MissingInput):

@@ -83,9 +83,10 @@ def shell_code(wait_status: int) -> int:
 
 
 @contextmanager
-def running(folder: Path, environment: Mapping[str, str]) -> Iterator[Cluster]:
-    """Three nodes, the first with two GPUs of one type, the second with one each of two others, the third without."""
-    started = subprocess.run([TOOL, "up", folder, "--grace", "1"], capture_output=True, text=True)
+def running(folder: Path, environment: Mapping[str, str], *options: str) -> Iterator[Cluster]:
+    """Three nodes, the first with two GPUs of one type, the second with one each of two others, the third without,
+    unless `options` of the tool say otherwise."""
+    started = subprocess.run([TOOL, "up", folder, "--grace", "1", *options], capture_output=True, text=True)
     assert not started.returncode, started.stderr
     name, _, value = started.stdout.strip().removeprefix("export ").partition("=")
     try:

@@ -77,3 +77,5 @@ def test_a_gpu_that_was_asked_for_and_does_not_work_is_not_replaced_by_the_proce
     job = cluster.sbatch("--array=0", "--gres=gpu:rtx_a4000:1", INFER, "film.streamsal", cwd=planned)
     assert cluster.finish(job)[0].code == 69
     assert not list(planned.rglob("*.h5"))
+    _, err = run("submit", "film.streamsal", "--resume", "--dry-run", cwd=planned)
+    assert "task 0 left with 69 on n2" in err and "--sbatch=--exclude=n2" in err
