@@ -1,14 +1,15 @@
 """From decoded pictures to batches on the device, in memory that is allocated once and used in turn.
 
 Each frame goes into the slot of the batch that the plan's grid gives it; slots of frames that a shard does not need
-repeat a neighbor, so that every batch has the same shape on the device.
+repeat a neighbor, so that every batch has the same shape on the device. For a clip model slots hold clips: every frame
+is decoded and prepared once, and kept for as long as a later clip has it as a member.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,10 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .clips import Clips, needed
 from .color import RgbConverter
 from .decode import VideoReader
+from .devices import inference
 from .index import VideoIndex
-from .models.spec import Batch, Model, Video
+from .models.spec import Batch, ClipBatch, Model, Video
 from .plan import PlannedVideo, Slots
 
 if TYPE_CHECKING:
@@ -35,7 +38,8 @@ AHEAD = 2  # batches waiting between two stages
 class Job:
     """A model about to run over a video: what `compute` needs beside the frames it is to own.
 
-    `model_name` is the name or file that the model was made from, empty where the model itself was given.
+    `model_name` is the name or file that the model was made from, empty where the model itself was given. `clips`: all
+    clips of the video, for a clip model.
     """
 
     index: VideoIndex
@@ -45,6 +49,7 @@ class Job:
     batch_size: int
     device: torch.device
     dtype: torch.dtype
+    clips: Clips | None = None
     decode_workers: int = 1
     on_event: Callable[..., None] = lambda event, **facts: None
 
@@ -126,6 +131,62 @@ def _batch(job: Job, frames: Tensor, slots: Slots, step: int) -> Batch:
         pts_seconds=np.where(frame < 0, np.nan, job.index.pts_seconds[frame]),
         present=slots.present,
     )
+
+
+def assemble_clips(job: Job, start: int, stop: int, holes: set[int], meter: Meter) -> Generator[ClipBatch]:
+    """Batches of the clips in [start, stop) on the device; a clip none of whose frames has a picture is a hole."""
+    clips, grid = job.clips, job.video.grid(job.batch_size)
+    assert clips is not None
+    kept: dict[int, _Prepared] = {}
+    with closing(_prepare(job, needed(clips, grid.ranks(start, stop)), meter)) as prepared:
+        for slots in grid.batches(start, stop):
+            for row in slots.frames:
+                while clips.members[row].max() not in kept:
+                    frame = next(prepared)
+                    kept[frame.number] = frame
+            yield _clip_batch(job, clips, slots, kept, holes)
+            rest = clips.members[slots.frames[-1] + 1 :]
+            oldest = rest[0].min() if len(rest) else job.video.n_frames  # those of later clips are not older
+            for number in [number for number in kept if number < oldest]:
+                del kept[number]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A frame as the model made it ready (C, h, w); a hole shows a neighbor's picture, or black."""
+
+    number: int
+    frame_chw: Tensor
+    hole: bool
+
+
+def _prepare(job: Job, numbers: np.ndarray, meter: Meter) -> Generator[_Prepared]:
+    """These frames, decoded, converted and made ready by the model one by one, so that none depends on another."""
+    video = job.video
+    pixels = torch.empty((1, video.height, video.width, 3), dtype=torch.uint8, pin_memory=job.device.type == "cuda")
+    convert = RgbConverter(display_matrix=job.index.display_matrix, size=(video.height, video.width))
+    prepare: Callable[[Tensor], Tensor] = job.model.prepare  # type: ignore[attr-defined]
+    with VideoReader(job.index, workers=job.decode_workers) as reader:
+        for frame in reader.read(numbers.tolist()):
+            with meter.busy("decode", frames=1), inference(job.device, torch.float32, autocast=False):
+                if frame.picture is None:
+                    pixels.zero_()
+                else:
+                    convert(frame.picture, out=pixels[0].numpy())
+                ready = prepare(pixels.to(job.device))[0]
+            yield _Prepared(frame.index, ready, frame.hole)
+
+
+def _clip_batch(job: Job, clips: Clips, slots: Slots, kept: Mapping[int, _Prepared], holes: set[int]) -> ClipBatch:
+    rows = list(slots.frames)
+    picture = np.array([[not kept[member].hole for member in clips.members[row]] for row in rows])
+    holes.update(row for row, pictures in zip(rows, picture.tolist(), strict=True) if not any(pictures))
+    low, high = slots.present.start, job.batch_size - slots.present.stop
+    slot_rows = [*[rows[0]] * low, *rows, *[rows[-1]] * high]
+    number, valid = np.full(job.batch_size, -1, np.int64), np.zeros(job.batch_size, np.float32)
+    number[slots.present], valid[slots.present] = rows, (picture & clips.own[rows]).mean(1)
+    stacked = [torch.stack([kept[member].frame_chw for member in clips.members[row]], dim=1) for row in slot_rows]
+    return ClipBatch(clips_ncthw=torch.stack(stacked), frame=number, valid=valid, present=slots.present)
 
 
 def resize(frames_nhwc: Tensor, height: int, width: int) -> Tensor:

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from . import density
-from .batches import AHEAD, Job, assemble, model_video, prefetch
+from .batches import AHEAD, Job, assemble, assemble_clips, model_video, prefetch
+from .clips import Timing
 from .devices import inference, resolve_device, resolve_dtype
 from .errors import DeviceError, UsageError
 from .index import VideoIndex, index_video
 from .models import DEFAULT_MODEL, create_model, naming_the_file
-from .models.spec import Batch, Model, Output, Result, Video
-from .prepare import auto_batch_size, plan_video
+from .models.spec import Batch, ClipBatch, Model, Output, Result, Video
+from .prepare import auto_batch_size, plan_video, video_clips
 from .progress import Meter
 from .second_pass import Deriver
 
@@ -34,6 +35,8 @@ Dtype = Literal["auto", "fp32", "tf32", "fp16", "bf16"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """What one step yields: frame numbers, times, and each output at the resolution the model computes.
+
+    Of a clip model a row is a clip, and its frame the one it starts at.
 
     `frame` int64 (n,); `pts_seconds` float64 (n,); `hole` bool (n,), True where the video has no picture and the values
     are NaN; `values` {output: (n, ...) float32 on the device}; `size` (height, width) of the displayed frame in pixels;
@@ -72,13 +75,14 @@ def stream(
     batch_size: int | Literal["auto"] = "auto",
     long_side: int | None = None,
     px_per_degree: float | None = None,
+    timing: Timing | None = None,
     weights: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Iterator[Chunk]:
     """Predictions for the frames start, start + every, ... below stop, in display order, a few batches in memory.
 
-    `start`, `stop`: a frame number, seconds ("4.8s") or a timecode ("00:01:02.5").
-    Raises MissingInput, VideoError, UsageError, MissingWeights, DeviceError.
+    `start`, `stop`: a frame number, seconds ("4.8s") or a timecode ("00:01:02.5"). `timing`: where the clips of a clip
+    model begin. Raises MissingInput, VideoError, UsageError, MissingWeights, DeviceError.
     """
     index = source if isinstance(source, VideoIndex) else index_video(source)
     where = resolve_device(device)
@@ -92,13 +96,15 @@ def stream(
         every=every,
         long_side=long_side,
         px_per_degree=px_per_degree,
+        timing=timing,
     )
     job = Job(
         index=index,
         video=video,
         model=network,
         model_name=model if isinstance(model, str) else "",
-        batch_size=auto_batch_size([video], network.spec.bytes_per_px) if batch_size == "auto" else batch_size,
+        batch_size=auto_batch_size([video], network.spec) if batch_size == "auto" else batch_size,
+        clips=video_clips(index, network.spec.clip, timing or Timing()) if network.spec.clip else None,
         device=where,
         dtype=resolve_dtype(dtype, where),
     )
@@ -107,8 +113,8 @@ def stream(
 
 
 def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> Generator[Chunk]:
-    """Chunks for the selected frames in [start, stop), warm-up and look-ahead included in what is read, not in what is
-    yielded."""
+    """Chunks for the selected frames (of a clip model: clips) in [start, stop), warm-up and look-ahead included in what
+    is read, not in what is yielded."""
     meter = meter or Meter()
     spec, video, index = job.model.spec, job.video, job.index
     owned = range(start, min(stop, video.stop), video.every)
@@ -118,8 +124,9 @@ def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> G
         keep = [row for row, frame in enumerate(result.frame) if int(frame) in owned] if result else []
         if not result or not keep:
             return
-        frame = result.frame[keep]
-        hole = np.array([int(f) in holes for f in frame])
+        number = result.frame[keep]
+        frame = job.clips.start[number] if job.clips else number
+        hole = np.array([int(n) in holes for n in number])
         yield Chunk(
             frame=frame,
             pts_seconds=index.pts_seconds[frame],
@@ -130,7 +137,8 @@ def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> G
             constants=constants,
         )
 
-    with closing(prefetch(assemble(job, start, stop, holes, meter), AHEAD)) as batches:
+    assembled = (assemble_clips if job.clips else assemble)(job, start, stop, holes, meter)
+    with closing(prefetch(assembled, AHEAD)) as batches:
         with _naming_the_file(job, "before the first frame"):
             state = job.model.begin(model_video(video))
             constants = _constants(job.model, state, job.device)
@@ -175,6 +183,8 @@ def predict(
     any size in place of the model's own. `fixations`, for models that depend on them: (x, y) in pixels from the frame's
     corner, each (4,), or (T, 4) for each frame its own; the most recent one first, NaN for none.
     """
+    if model.spec.clip:
+        raise ValueError(f"{model.spec.name} gives a vector per clip, no maps: use stream(), or give its step clips")
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise ValueError(f"frames must be (T, H, W, 3) uint8 RGB, got {frames.shape} {frames.dtype}")
     n, height, width = frames.shape[:3]
@@ -245,7 +255,7 @@ def _constants(model: Model, state: Any, device: torch.device) -> dict[str, Tens
     return {name: torch.from_numpy(np.ascontiguousarray(given[name], np.float32)).to(device) for name in names}
 
 
-def _step(job: Job, batch: Batch, state: Any, size: int) -> tuple[list[Result], int]:
+def _step(job: Job, batch: Batch | ClipBatch, state: Any, size: int) -> tuple[list[Result], int]:
     """Run one batch in pieces of `size` slots, halving the piece while the device is out of memory.
 
     Also returns the size that fitted, for the next batch. The batch grid stays; only bits in the last place may differ.
@@ -255,7 +265,7 @@ def _step(job: Job, batch: Batch, state: Any, size: int) -> tuple[list[Result], 
         piece = _piece(batch, low, size)
         try:
             if piece is not None:
-                where = f"at frame {int(piece.frame[piece.present][0])}"
+                where = f"at {'clip' if job.clips else 'frame'} {int(piece.frame[piece.present][0])}"
                 precision = inference(job.device, job.dtype, autocast=job.model.spec.autocast)
                 with precision, _naming_the_file(job, where):
                     results.append(job.model.step(piece, state))
@@ -278,19 +288,10 @@ def _naming_the_file(job: Job, where: str) -> AbstractContextManager[None]:
     return naming_the_file(job.model_name, f"{where} of {job.video.name}", but=torch.OutOfMemoryError)
 
 
-def _piece(batch: Batch, low: int, size: int) -> Batch | None:
+def _piece(batch: Batch | ClipBatch, low: int, size: int) -> Batch | ClipBatch | None:
     """Slots low ... low + size of a batch, None if no frame of ours is among them."""
-    high = min(low + size, len(batch.frame))
-    present = slice(max(batch.present.start, low) - low, min(batch.present.stop, high) - low)
-    if present.start >= present.stop:
-        return None
-    return replace(
-        batch,
-        frames_nhwc=batch.frames_nhwc[low:high],
-        frame=batch.frame[low:high],
-        pts_seconds=batch.pts_seconds[low:high],
-        present=present,
-    )
+    piece = batch.piece(low, min(low + size, len(batch.frame)))
+    return piece if piece.present.start < piece.present.stop else None
 
 
 def _rows(value: Tensor, keep: list[int], hole: np.ndarray) -> Tensor:

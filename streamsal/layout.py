@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, cast
 
 import numpy as np
@@ -31,7 +31,8 @@ HISTORY = ("device", "dtype", "version")  # may differ between a run and its res
 class PartInfo:
     """What a group says of itself, written as its attributes: whose frames these are and how they came to be.
 
-    `video` is the group's name. Rows are the frames start, start + every, ... below stop. `height`, `width`: displayed
+    `video` is the group's name. Rows are the frames start, start + every, ... below stop, or the clips of these
+    numbers, which begin at the frames `clip_start`; `timing` says how clips were cut. `height`, `width`: displayed
     size in pixels, the size maps are read back at; `model_height`, `model_width`: the size that the model saw.
     `derived`: what `merge` adds to the outputs. `device`, `dtype`: what the model ran on, in which precision.
     """
@@ -57,6 +58,8 @@ class PartInfo:
     version: str = ""
     time_base: str = ""
     orientation: str = "displayed"
+    timing: str = ""
+    clip_start: tuple[int, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.store_dtype not in ("float16", "uint16", "float32"):
@@ -82,15 +85,22 @@ class PartInfo:
             store_dtype=plan.settings.store_dtype,
             batch_size=plan.batch_size,
             version=plan.version,
+            timing=json.dumps(asdict(plan.settings.timing)) if plan.settings.timing else "",
             **recorded,
         )
 
     @property
-    def frames(self) -> range:
+    def rows(self) -> range:
+        """Numbers that the plan gives to the rows: of frames, or of clips."""
         return range(self.start, self.stop, self.every)
 
+    @property
+    def frames(self) -> Sequence[int]:
+        """The frame that owns each row."""
+        return self.rows if self.clip_start is None else self.clip_start
+
     def attributes(self) -> dict[str, Any]:
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "clip_start"}
         values["outputs"], values["derived"] = dump_outputs(self.outputs), dump_outputs(self.derived)
         values["constants"] = json.dumps(self.constants)
         return values

@@ -20,10 +20,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from .clips import Timing
 from .errors import MissingInput, PlanMismatch
 from .files import write_bytes
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +143,9 @@ class PlannedVideo:
     """A video as it was when the plan was made, and what is wanted of it.
 
     `height`, `width`: displayed size in pixels, the size maps are read back at. `model_height`, `model_width`: what the
-    model sees. `past`, `future`: its window in frames. `fingerprint` identifies the content wherever the file lies.
+    model sees. `past`, `future`: its window in frames. `clips`: how many clips a clip model makes of the video; what is
+    selected and divided (`start`, `stop`) are then clips, not frames. `fingerprint` identifies the content wherever the
+    file lies.
     """
 
     name: str
@@ -162,6 +165,7 @@ class PlannedVideo:
     every: int
     past: int
     future: int
+    clips: int | None = None
 
     @property
     def selection(self) -> Selection:
@@ -170,7 +174,7 @@ class PlannedVideo:
     def grid(self, batch_size: int) -> Grid:
         return Grid(
             selection=self.selection,
-            n_frames=self.n_frames,
+            n_frames=self.n_frames if self.clips is None else self.clips,
             batch_size=batch_size,
             past=self.past,
             future=self.future,
@@ -194,12 +198,13 @@ class PlannedModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What changes the stored numbers beside video and model."""
+    """What changes the stored numbers beside video and model. `timing`: where clips begin, for clip models."""
 
     dtype: str = "auto"
     store_dtype: str = "float16"
     long_side: int | None = None
     px_per_degree: float | None = None
+    timing: Timing | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,9 +250,10 @@ class Plan:
     def from_dict(cls, content: Mapping[str, Any]) -> Plan:
         if content.get("format") != FORMAT:
             raise ValueError(f"plan format {content.get('format')} is not {FORMAT}")
+        timing = content["settings"]["timing"]
         return cls(
             model=PlannedModel(**content["model"]),
-            settings=Settings(**content["settings"]),
+            settings=Settings(**{**content["settings"], "timing": timing and Timing(**timing)}),
             batch_size=content["batch_size"],
             videos=tuple(PlannedVideo(**video) for video in content["videos"]),
             shards=tuple(tuple(Part(**part) for part in shard) for shard in content["shards"]),
@@ -304,10 +310,10 @@ def cut(videos: Sequence[PlannedVideo], n_shards: int, batch_size: int) -> tuple
 
 def _frame_cost(video: PlannedVideo) -> int:
     """Relative cost of one result: the pixels its model sees, and a sixteenth of those decoded to get there."""
-    seen = min(video.every, video.past + 1 + video.future)
-    return max(
-        1, (seen * video.model_height * video.model_width + video.every * video.height * video.width // 16) // 256
-    )
+    seen, decoded = min(video.every, video.past + 1 + video.future), video.every
+    if video.clips:
+        seen = decoded = max(1, video.n_frames // video.clips)
+    return max(1, (seen * video.model_height * video.model_width + decoded * video.height * video.width // 16) // 256)
 
 
 def _border(

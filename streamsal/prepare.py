@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import __version__
+from .clips import Clip, Clips, FrameTimes, Timing, clips_of
 from .errors import BadInput, MissingInput, MissingWeights, PlanMismatch, StreamsalError, UsageError
 from .files import make_folder
 from .index import VideoIndex, index_video
@@ -72,6 +73,7 @@ class Request:
     store_dtype: str = "float16"
     long_side: int | None = None
     px_per_degree: float | None = None
+    timing: Timing = field(default_factory=Timing)
     stream: int | None = None
     commercial_only: bool = False
 
@@ -199,7 +201,7 @@ def _cut(
     planned: Sequence[PlannedVideo], model: PlannedModel, spec: ModelSpec, request: Request, old: Plan | None
 ) -> Plan:
     size = request.batch_size
-    batch_size = auto_batch_size(planned, spec.bytes_per_px) if size == "auto" else size
+    batch_size = auto_batch_size(planned, spec) if size == "auto" else size
     if size == "auto" and old is not None:
         batch_size = old.batch_size
     tasks = request.tasks
@@ -211,6 +213,7 @@ def _cut(
             store_dtype=request.store_dtype,
             long_side=request.long_side,
             px_per_degree=request.px_per_degree,
+            timing=request.timing if spec.clip else None,
         ),
         batch_size=batch_size,
         videos=tuple(planned),
@@ -229,6 +232,7 @@ def _planned(index: VideoIndex, name: str, spec: ModelSpec, request: Request) ->
         every=request.every,
         long_side=request.long_side,
         px_per_degree=request.px_per_degree,
+        timing=request.timing,
     )
 
 
@@ -306,14 +310,27 @@ def plan_video(
     every: int = 1,
     long_side: int | None = None,
     px_per_degree: float | None = None,
+    timing: Timing | None = None,
 ) -> PlannedVideo:
-    """What is wanted of one video, in frame numbers and pixels. Raises UsageError for positions outside the video."""
+    """What is wanted of one video, in frame or clip numbers and pixels; of clips those that start in the range.
+
+    Raises UsageError for positions outside the video.
+    """
     window = spec.window(index.frame_rate)
     first = frame_at(index, start, name)
     last = index.n_frames if stop is None else frame_at(index, stop, name)
     if first >= last:
         end = "the end" if stop is None else stop
         raise UsageError(f"{name}: no frame from {start} to {end}; the video has frames 0 to {index.n_frames - 1}")
+    clips = None
+    if spec.clip:
+        if every != 1 or long_side or px_per_degree:
+            raise UsageError(
+                f"{spec.name} takes clips, at a size of its own, as many as --stride says: leave --every, --long-side "
+                "and --px-per-degree out"
+            )
+        table = video_clips(index, spec.clip, timing or Timing())
+        clips, (first, last) = len(table), np.searchsorted(table.start, (first, last)).tolist()
     height, width = index.display_height, index.display_width
     scale = model_scale(height, width, spec, long_side, px_per_degree)
     model_height, model_width = max(1, round(height * scale)), max(1, round(width * scale))
@@ -336,7 +353,15 @@ def plan_video(
         every=every,
         past=window.past,
         future=window.future,
+        clips=clips,
     )
+
+
+def video_clips(index: VideoIndex, clip: Clip, timing: Timing) -> Clips:
+    """The clips of an indexed video: by the times of its frames where these vary, by number where its clock jumps."""
+    varies = index.variable_rate and bool(np.all(np.diff(index.pts_seconds) > 0))
+    times = FrameTimes(pts_seconds=index.pts_seconds, frame_rate=index.frame_rate, variable=varies)
+    return clips_of(times, clip, timing)
 
 
 def check_size(name: str, height: int, width: int, spec: ModelSpec) -> None:
@@ -379,15 +404,18 @@ def frame_at(index: VideoIndex, position: Position, name: str) -> int:
     return int(np.searchsorted(index.pts_seconds - index.pts_seconds[0], seconds - 1e-6))
 
 
-def auto_batch_size(videos: Sequence[PlannedVideo], bytes_per_px: float = 0.0) -> int:
+def auto_batch_size(videos: Sequence[PlannedVideo], spec: ModelSpec) -> int:
     """Frames per batch: as many as fit 48 MiB of staging as RGB and 2 GiB in the model, a power of two from 1 to 32.
+    Clips per batch: as many as fit 2 GiB in the model, from 1 to 8.
 
     48 MiB holds 8 frames of 1080p; larger batches made nothing faster on a CPU and only add latency and memory. A batch
     is always computed whole, so it is not larger than the longest of the videos needs.
-    `bytes_per_px`: what the model needs on the device per pixel that it sees.
     """
+    bytes_per_px = spec.bytes_per_px
 
     def fitting(video: PlannedVideo) -> int:
+        if spec.clip:
+            return int(max(1, min(8, MODEL_BYTES // max(1, spec.clip.bytes))))
         staging = STAGING_BYTES // (video.height * video.width * 3)
         model = MODEL_BYTES // (video.model_height * video.model_width * bytes_per_px) if bytes_per_px else staging
         return max(1, int(min(32, staging, model)))

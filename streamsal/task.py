@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .clips import Timing
 from .errors import BadInput, Held, MissingInput, Stopped, StreamsalError
 from .files import make_folder
 from .heartbeat import Log, read_heartbeat
@@ -204,7 +205,7 @@ class Worker:
 
     def _jobs(self, log: Log) -> list[tuple[PartInfo, Job]]:
         """What each part of the shard will say of itself, and how to compute it; videos and weights are checked."""
-        from .prepare import checked_index
+        from .prepare import checked_index, video_clips
 
         plan, parts = self.plan, self.plan.shards[log.task]
         indexes = [checked_index(log.run, plan.videos[part.video], stage=self._stage) for part in parts]
@@ -220,6 +221,7 @@ class Worker:
         workers = share_cores(self._decode_workers)
         jobs = []
         for part, index in zip(parts, indexes, strict=True):
+            clips = model.spec.clip and video_clips(index, model.spec.clip, plan.settings.timing or Timing())
             info = PartInfo.of(
                 plan,
                 part,
@@ -229,6 +231,7 @@ class Worker:
                 device=device_name(device),
                 dtype=_dtype_name(plan.settings.dtype, dtype if model.spec.autocast else torch.float32),
                 time_base="{}/{}".format(*index.time_base),
+                clip_start=clips and tuple(clips.start[part.start : part.stop].tolist()),
             )
             job = Job(
                 index=index,
@@ -238,6 +241,7 @@ class Worker:
                 batch_size=plan.batch_size,
                 device=device,
                 dtype=dtype,
+                clips=clips,
                 decode_workers=workers,
                 on_event=log.event,
             )
@@ -263,7 +267,7 @@ def _fill(
     from .engine import compute
 
     delay_seconds = float(os.environ.get("STREAMSAL_TEST_DELAY_MS") or 0) / 1000  # per frame, for tests of faults
-    missing = info.frames[shard.committed(info) :]
+    missing = info.rows[shard.committed(info) :]
     if not missing:
         return
     with closing(prefetch(compute(job, missing.start, info.stop, meter=meter), AHEAD)) as chunks:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 TELLTALE = str(Path(__file__).with_name("telltale.py"))
+TELLCLIP = str(Path(__file__).with_name("tellclip.py"))
 SPEC_ONLY = str(Path(__file__).with_name("spec_only.py"))
 SCHEDULERS = ("SLURM_", "JOB_COMPLETION_INDEX", "STREAMSAL_")
 

@@ -16,6 +16,7 @@ from films import write_film
 from program import SPEC_ONLY, end, start
 
 from streamsal import cli
+from streamsal.clips import Clip
 from streamsal.engine import stream
 from streamsal.errors import (
     BadInput,
@@ -112,13 +113,14 @@ def test_requests_that_make_no_sense() -> None:
 
 
 def test_auto_batch_size_fits_48_mebibytes_and_the_longest_video(index: VideoIndex) -> None:
-    video = replace(plan_video(index, name="film", spec=spec_of("uniform")), n_frames=1000, start=0, stop=1000)
-    sizes = {n: auto_batch_size([replace(video, height=n, width=n)]) for n in (64, 1440, 2200, 8000)}
+    spec = spec_of("uniform")
+    video = replace(plan_video(index, name="film", spec=spec), n_frames=1000, start=0, stop=1000)
+    sizes = {n: auto_batch_size([replace(video, height=n, width=n)], spec) for n in (64, 1440, 2200, 8000)}
     assert sizes == {64: 32, 1440: 8, 2200: 2, 8000: 1}
-    lengths = {n: auto_batch_size([replace(video, height=64, width=64, stop=n)]) for n in (1, 2, 5, 8, 20, 500)}
+    lengths = {n: auto_batch_size([replace(video, height=64, width=64, stop=n)], spec) for n in (1, 2, 5, 8, 20, 500)}
     assert lengths == {1: 1, 2: 2, 5: 8, 8: 8, 20: 32, 500: 32}
-    assert auto_batch_size([replace(video, stop=3), replace(video, stop=30)]) == 32
-    assert auto_batch_size([replace(video, start=40, stop=42, past=15)]) == 32  # it has to see 17
+    assert auto_batch_size([replace(video, stop=3), replace(video, stop=30)], spec) == 32
+    assert auto_batch_size([replace(video, start=40, stop=42, past=15)], spec) == 32  # it has to see 17
 
 
 def test_find_videos(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,8 +399,11 @@ def test_auto_batch_size_leaves_the_model_2_gibibytes(index: VideoIndex) -> None
     video = plan_video(index, name="film", spec=spec_of("uniform"))
     video = replace(video, n_frames=1000, start=0, stop=1000)
     large = replace(video, height=1080, width=1920, model_height=1080, model_width=1920)
-    assert [auto_batch_size([large], bytes_per_px) for bytes_per_px in (0, 120, 200, 600, 1e4)] == [8, 8, 4, 1, 1]
-    assert auto_batch_size([replace(large, model_height=540, model_width=960)], 600) == 4
+    specs = {need: replace(spec_of("uniform"), bytes_per_px=need) for need in (0, 120, 200, 600, 1e4)}
+    assert [auto_batch_size([large], spec) for spec in specs.values()] == [8, 8, 4, 1, 1]
+    assert auto_batch_size([replace(large, model_height=540, model_width=960)], specs[600]) == 4
+    clips = {need: replace(specs[0], clip=Clip(length=4, step=2, rate=30, bytes=need)) for need in (0, 5e8, 4e9)}
+    assert [auto_batch_size([large], spec) for spec in clips.values()] == [8, 4, 1]
 
 
 def test_what_is_not_for_commercial_use_is_refused_and_named(film: Path, tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ size converts in `step`, on the device, where it is one line.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
+
+from ..clips import Clip
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,6 +99,8 @@ class ModelSpec:
 
     window         frames a result needs; a function of the frame rate in frames per second
     outputs        what it computes; the first is what `render` shows
+    clip           not None: it gives one result per clip, a window of the video of which it sees a few frames; the
+                   model then has `prepare`, its `step` gets a ClipBatch, and `window`, `state` have no meaning
     state          "none": a result depends on its own batch rows only. "window": state carried from frame to frame
                    forgets everything older than `window.past`, so a shard warms up with that many frames
     pixel_step     2: only every second row and column is read, so only those are converted and uploaded
@@ -120,6 +124,7 @@ class ModelSpec:
     citation: str
     outputs: tuple[Output, ...]
     window: Callable[[float], Window] = field(default=lambda frame_rate: Window())
+    clip: Clip | None = None
     state: Literal["none", "window"] = "none"
     pixel_step: Literal[1, 2] = 1
     audio: AudioWindow | None = None
@@ -166,6 +171,48 @@ class Batch:
     present: slice
     audio_nt: Tensor | None = None
 
+    def piece(self, low: int, high: int) -> Batch:
+        """Slots low ... high - 1 of it."""
+        return replace(
+            self,
+            frames_nhwc=self.frames_nhwc[low:high],
+            frame=self.frame[low:high],
+            pts_seconds=self.pts_seconds[low:high],
+            present=_shifted(self.present, low, high),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipBatch:
+    """Clips, always in the same slots whatever the sharding; as for a Batch, only those in `present` are meant.
+
+    `clips_ncthw` (B, C, T, h, w): what the model's `prepare` made of the members' frames. `frame` int64 (B,): the
+    number of each clip in its video. `valid` float32 (B,): the share of members that are pictures of their own,
+    neither repeated at the video's end nor holes. `weights_ntyx` (B, T, y, x), where a run pools by saliency: how much
+    of each member's saliency falls into each cell of what the network sees.
+    """
+
+    clips_ncthw: Tensor
+    frame: np.ndarray
+    valid: np.ndarray
+    present: slice
+    weights_ntyx: Tensor | None = None
+
+    def piece(self, low: int, high: int) -> ClipBatch:
+        """Slots low ... high - 1 of it."""
+        return replace(
+            self,
+            clips_ncthw=self.clips_ncthw[low:high],
+            frame=self.frame[low:high],
+            valid=self.valid[low:high],
+            present=_shifted(self.present, low, high),
+            weights_ntyx=None if self.weights_ntyx is None else self.weights_ntyx[low:high],
+        )
+
+
+def _shifted(present: slice, low: int, high: int) -> slice:
+    return slice(max(present.start, low) - low, min(present.stop, high) - low)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -183,16 +230,18 @@ class Model(Protocol):
 
     `begin` makes the state of one shard of one video. `step` may change that state, but only after everything that can
     fail has succeeded: the engine repeats a step in halves when the device is out of memory. `end` returns what was
-    still waiting for look-ahead when the frames ended. A model whose spec names constants also has
-    `constants(state) -> {name: float32 array}`, and one whose spec names derived outputs has
-    `derive(video, fixations) -> Derivation`.
+    still waiting for look-ahead when the frames ended.
+
+    A clip model gets a ClipBatch, and has `prepare(frames_nhwc) -> (n, C, h, w)`, which every frame passes through
+    once. A model whose spec names constants also has `constants(state) -> {name: float32 array}`, and one whose spec
+    names derived outputs has `derive(video, fixations) -> Derivation`.
     """
 
     spec: ModelSpec
 
     def begin(self, video: Video) -> Any: ...
 
-    def step(self, batch: Batch, state: Any) -> Result: ...
+    def step(self, batch: Any, state: Any) -> Result: ...
 
     def end(self, state: Any) -> Result | None: ...
 
