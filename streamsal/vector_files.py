@@ -31,7 +31,7 @@ def file_stems(videos: Sequence[str]) -> dict[str, str]:
     """{name of a video in the run: what its files are called}: without extension where that tells the videos apart."""
     stems = {video: PurePosixPath(video).stem for video in videos}
     count = Counter(stems.values())
-    found = {video: stem if count[stem] == 1 else video for video, stem in stems.items()}
+    found = {video: stem if count[stem] == 1 and stem.strip(".") else video for video, stem in stems.items()}
     return found if len(set(found.values())) == len(found) else {video: video for video in videos}
 
 
@@ -59,11 +59,13 @@ def _npy(rows: Rows, path: Path) -> Path:
     arrays = {"": rows.features.astype("<f4"), "_timestamps": rows.intervals.astype("<f8")}
     arrays.update({f"_{name}": array.astype("<f4") for name, array in rows.more.items()})
     for suffix, array in arrays.items():
-        with replacing(path.with_name(f"{path.stem}{suffix}.npy")) as part:
-            np.save(part, array, allow_pickle=False)
+        header = np.lib.format.header_data_from_array_1_0(np.ascontiguousarray(array))
+        with replacing(path.with_name(f"{path.stem}{suffix}.npy")) as part, open(part, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(array.tobytes())  # np.save does not say that the disk is full, only that less was written
     columns = {name: column.tolist() for name, column in rows.columns.items()}
     facts = {"format": FORMAT, "video": rows.video, **rows.facts, **columns}
-    write_bytes(described, (json.dumps(facts) + "\n").encode())
+    write_bytes(described, (json.dumps(facts, default=_plain) + "\n").encode())
     return path
 
 
@@ -93,10 +95,15 @@ def _new_h5(path: Path) -> Iterator[tuple[H5, BlockFile]]:
 def _attributes(facts: Mapping[str, Any]) -> dict[str, Any]:
     """HDF5 knows neither None nor mappings: those are left out or become JSON."""
     return {
-        name: value if isinstance(value, (str, bool, int, float)) else json.dumps(value)
+        name: value if isinstance(value, (str, bool, int, float, np.generic)) else json.dumps(value, default=_plain)
         for name, value in facts.items()
         if value is not None
     }
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of numpy, as attributes of HDF5 files are, for JSON."""
+    return value.tolist()
 
 
 def _model(rows: Rows) -> str:
@@ -104,8 +111,8 @@ def _model(rows: Rows) -> str:
     return re.sub(r"[^\w.-]", "_", PurePosixPath(str(rows.facts["model"])).name)
 
 
-# The keys that readers of the CMU Multimodal SDK ask for (mmdatasdk/configurations/metadataconfigs.py). The list there
-# lacks a comma, so they miss the two names run together as one, and never the two.
+# What the check of the CMU Multimodal SDK asks for (mmdatasdk/configurations/metadataconfigs.py). Its list lacks a
+# comma, so that it looks for two of the names run together.
 CSD_METADATA = (
     "root name",
     "computational sequence description",
@@ -156,8 +163,7 @@ def write_csd(videos: Iterable[Rows], path: str | Path, *, stems: Mapping[str, s
                 file.commit()
         metadata = h5.create_group(f"{root}/metadata")
         for name, value in _csd_metadata(root, facts).items():
-            text = h5py.string_dtype()
-            metadata.create_dataset(name, data=np.array([json.dumps(value)], object), dtype=text)
+            metadata.create_dataset(name, data=[json.dumps(value)], dtype=h5py.string_dtype())
     return path
 
 
