@@ -7,15 +7,17 @@ an error that says what the file is instead.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import formats, synthetic, weights
+from . import caffe2, formats, synthetic, translations, weights
 from .errors import BadInput
+from .translations import Origin
 
 # A key that only this network has: what a file is that does not fit.
 TELLING = {
@@ -28,8 +30,33 @@ TELLING = {
     "_blocks.38._project_conv.weight": "an EfficientNet-B5 without any readout",
     "features.34.weight": "a VGG-19 without any readout",
     "classifier.6.weight": "an AlexNet or VGG without any readout",
+    "s1_fuse.conv_f2s.weight": "a SlowFast",
+    "s1.pathway0_stem.conv_xy.weight": "an X3D",
+    "s3.pathway0_nonlocal1.conv_theta.weight": "a network with non-local blocks, which is not among ours",
+    "s1.pathway0_stem.conv.weight": "a Slow, I3D or C2D",
+    "t_pool1_subsample_w": "a SlowFast from Caffe2",
+    "res_conv1_bn_s": "a Slow, I3D or C2D from Caffe2",
+    "blocks.0.multipathway_blocks.0.conv.weight": "a SlowFast of pytorchvideo",
+    "blocks.0.conv.conv_t.weight": "an X3D of pytorchvideo",
+    "blocks.1.res_blocks.0.branch1_conv.weight": "a Slow, I3D or C2D of pytorchvideo",
+    "patch_embed.patch_model.weight": "an MViT of pytorchvideo",
+    "blocks.0.attn.pool_k.weight": "an MViT of PySlowFast",
+    "pos_encoding.spatial_pos": "an MViT of version 1",
+    "pos_encoding.class_token": "an MViT of version 2",
+    "stem.3.weight": "an R(2+1)D",
+    "layer4.1.conv2.0.weight": "a ResNet-18 for clips, r3d_18 or mc3_18",
+    "features.15.branch3.1.1.weight": "an S3D",
+    "features.0.0.attn.relative_position_bias_table": "a Swin transformer for clips",
 }
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "model_state")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Weights of a clip network under the keys of ours, and whose file they come from."""
+
+    origin: Origin
+    weights: dict[str, Tensor]
 
 
 def load(
@@ -54,6 +81,44 @@ def load(
         found, where = read(path), str(path)
     inner: Any = found.get(nested) if nested else None
     return fitted(name, inner if isinstance(inner, Mapping) else found, template, where)
+
+
+def clip_weights(
+    name: str,
+    source: str | Path | Mapping[str, Tensor] | None,
+    template_of: Callable[[Mapping[str, Tensor] | None], Mapping[str, Tensor]],
+) -> dict[str, Tensor]:
+    """The weights of the clip network `name`, with exactly the keys, shapes and dtypes of its template, on the CPU.
+
+    `source` is what it is for `load`; a file or mapping may have any publisher's keys. `template_of` gives the template
+    of these weights under our keys, or of the official ones for None. Raises MissingWeights, BadInput, MissingInput.
+    """
+    if isinstance(source, str) and source == weights.SYNTHETIC:
+        return synthetic.state_dict(template_of(None), adjust=synthetic.ADJUST["residual_video"])
+    if isinstance(source, Mapping):
+        found, where = translations.translated(source), "the mapping given as weights"
+    else:
+        path = weights.find(name) if source is None else Path(source)
+        found, where = load_checkpoint(path).weights, str(path)
+    return fitted(name, found, template_of(found), where)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """The weights in a file of PySlowFast, Caffe2, pytorchvideo or torchvision, whatever its name ends in.
+
+    Raises BadInput, saying what it is, for a file of another kind or another network; MissingInput where there is none.
+    """
+    if formats.require(path, "torch", "legacy", "caffe2") == "caffe2":
+        found = caffe2.read(path)
+    else:
+        found = read(path)
+        inner = found.get("model_state")
+        found = inner if isinstance(inner, Mapping) else found
+    origin = translations.origin_of(found)
+    if origin is None:
+        what = identity(found) or f"something unknown ({len(found)} entries: {_some(list(found))})"
+        raise BadInput(f"{path} is no checkpoint of a clip network: it is {what}")
+    return Checkpoint(origin=origin, weights=translations.translated(found))
 
 
 def read(path: Path) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ In: a path. Out: one word, and a sentence for people. Runs nothing of what is in
 
 from __future__ import annotations
 
+import pickletools
 import zipfile
 from pathlib import Path
 
@@ -18,11 +19,14 @@ BEGINNINGS = {
     b"\x1f\x8b": "gzip",
     b"\x89HDF\r\n\x1a\n": "hdf5",
     b"\x80": "pickle",
+    b"(dp": "pickle",  # a dictionary in pickle's protocol 0, which is made of letters, and in protocol 1
+    b"}q": "pickle",
 }
-# What is wrong with a file of each kind, and what to do about it. torch, legacy and npy are what we read.
+# What is wrong with a file of each kind, and what to do about it. torch, legacy, caffe2 and npy are what we read.
 KINDS = {
     "torch": "a torch checkpoint",
     "legacy": "a torch checkpoint of before 2020",
+    "caffe2": "a Caffe2 checkpoint",
     "npy": "an array in a .npy file",
     "empty": "an empty file: get it again",
     "html": "a web page, such as servers send with errors and before a login: get the file itself",
@@ -32,7 +36,7 @@ KINDS = {
     "zip": "a zip archive without a torch checkpoint in it",
     "safetensors": "a safetensors file: load it with that package and save the mapping with torch.save",
     "hdf5": "an HDF5 file, not a torch checkpoint",
-    "pickle": "a pickle that torch.save did not write: it is not loaded, because it could run code",
+    "pickle": "a pickle that neither torch.save nor Caffe2 wrote: it is not loaded, because it could run code",
     "text": "a text, such as servers send with errors: get the file itself",
     "unknown": "nothing known",
 }
@@ -51,7 +55,7 @@ def kind(path: Path) -> str:
         return _zip_kind(path)
     for beginning, found in BEGINNINGS.items():
         if head.startswith(beginning):
-            return found
+            return "caffe2" if found == "pickle" and _has_blobs(path) else found
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100 << 20:
         return "safetensors"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -67,6 +71,15 @@ def _zip_kind(path: Path) -> str:
     except zipfile.BadZipFile:
         return "truncated"  # the table of an archive is at its end
     return "torch" if any(name.endswith("/data.pkl") for name in names) else "zip"
+
+
+def _has_blobs(path: Path) -> bool:
+    """Whether the word under which Caffe2 keeps its tensors is among the strings of a pickle."""
+    with path.open("rb") as file:
+        try:
+            return any(argument == "blobs" for _, argument, _ in pickletools.genops(file))
+        except (ValueError, MemoryError, OverflowError):  # cut off before the word, or lengths that cannot be
+            return False
 
 
 def require(path: Path, *kinds: str) -> str:

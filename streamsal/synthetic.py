@@ -16,7 +16,11 @@ from torch import Tensor
 
 # Regular expression on the key -> factor of the plain value: networks that amplify under plain He scaling are damped,
 # or float32 and float64 would disagree. EfficientNet-B5's squeeze-and-excitation convolutions do from block 35 on.
-ADJUST: dict[str, dict[str, float]] = {"deepgaze": {r"\._se_.*weight$": 0.1}}
+# In residual networks for clips the sum over the blocks grows until the late tensors move the output by nothing.
+ADJUST: dict[str, dict[str, float]] = {
+    "deepgaze": {r"\._se_.*weight$": 0.1},
+    "residual_video": {r"branch2\.(c_bn|norm_c)\.weight$": 0.25},
+}
 
 
 def state_dict(

@@ -46,6 +46,7 @@ CHECKPOINT = saved({"weight": torch.zeros(100)})
 FILES = {
     "torch": CHECKPOINT,
     "legacy": saved({"weight": torch.zeros(100)}, _use_new_zipfile_serialization=False),
+    "caffe2": pickle.dumps({"cfg": "text", "blobs": {"pred_b": np.zeros(3, np.float32)}}, protocol=2),
     "npy": array(),
     "empty": b"",
     "html": b"\n<!DOCTYPE html><html><body>Not Found</body></html>",
@@ -76,6 +77,21 @@ def test_a_file_is_what_its_bytes_say(name: str, tmp_path: Path) -> None:
         with pytest.raises(BadInput) as caught:
             require(path, "torch", "legacy")
         assert str(caught.value) == f"{path} is not a torch checkpoint but {KINDS[name]}"
+
+
+@pytest.mark.parametrize("protocol", range(5))
+def test_pickles_are_told_apart_in_every_protocol(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "w.pkl"
+    for content, found in (({"blobs": {}}, "caffe2"), ({"blob": ["x"]}, "pickle")):
+        path.write_bytes(pickle.dumps(content, protocol))
+        assert kind(path) == found
+
+
+def test_a_pickle_that_is_cut_off_or_lies_about_lengths_is_still_told(tmp_path: Path) -> None:
+    path = tmp_path / "w.pkl"
+    for data in (b"\x80\x02}q\x01U\x05blo", b"\x80\x04\x8e" + b"\xff" * 7 + b"\x3f" + b"x"):
+        path.write_bytes(data)
+        assert kind(path) == "pickle"
 
 
 def test_the_end_of_a_checkpoint_is_missed(tmp_path: Path) -> None:
