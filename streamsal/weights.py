@@ -1,4 +1,4 @@
-"""Checkpoints and templates that models need: where they come from, where they lie here, and that they stay the same.
+"""Checkpoints and templates that models need: where they lie here, how they get here, and that they stay the same.
 
 In: the name of an asset. Out: the path of a file whose checksum is the one it had at its first use. Knows no model, and
 of what is inside a file only its format. `fetch` alone touches the network.
@@ -11,94 +11,18 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 from . import formats
-from .errors import BadInput, MissingInput, MissingWeights, UsageError, WriteError
+from .assets import ASSETS, Asset, asset_named
+from .errors import BadInput, MissingInput, MissingWeights, WriteError
 from .files import make_folder, replacing, write_bytes
 from .locks import lock
 from .progress import Progress
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asset:
-    """A file that somebody else publishes.
-
-    `hub`: where torch.hub keeps it, below its folder. `megabytes`: 10^6 bytes by the number of its parameters, 0 where
-    that says nothing. `commercial`: whether its licence allows commercial use; "unknown" where none is stated, which
-    gives no right to it. `sha256`: as published; None where the publisher names none and the first use records it.
-    """
-
-    name: str
-    about: str
-    file: str
-    url: str
-    hub: str
-    kinds: tuple[str, ...]
-    megabytes: int
-    licence: str
-    commercial: Literal["allowed", "unknown", "forbidden"]
-    citation: str
-    sha256: str | None = None
-
-
-def _deepgaze(name: str, about: str, release: str, file: str, megabytes: int, citation: str) -> Asset:
-    return Asset(
-        name=name,
-        about=about,
-        file=file,
-        url=f"https://github.com/matthias-k/DeepGaze/releases/download/{release}/{file}",
-        hub=f"checkpoints/{file}",
-        kinds=("npy",) if file.endswith(".npy") else ("torch", "legacy"),
-        megabytes=megabytes,
-        licence="none stated (matthias-k/DeepGaze has no licence file; its issue 15 asks for one)",
-        commercial="unknown",
-        citation=citation,
-    )
-
-
-def _deepgaze_mr(name: str, about: str, file: str, megabytes: int) -> Asset:
-    return Asset(
-        name=name,
-        about=about,
-        file=file,
-        url=f"https://github.com/mtangemann/deepgazemr/raw/7beab05d96a36eb7b343995a10d5e91d46e52ddf/data/{file}",
-        hub=f"mtangemann_deepgazemr_*/data/{file}",
-        kinds=("torch", "legacy"),
-        megabytes=megabytes,
-        licence="MIT (of the repository mtangemann/deepgazemr, which holds the file)",
-        commercial="allowed",
-        citation="Tangemann, Kümmerer, Wallis & Bethge 2020, Measuring the Importance of Temporal Features in Video "
-        "Saliency, ECCV",
-    )
-
-
-IIE = "Linardos, Kümmerer, Press & Bethge 2021, DeepGaze IIE: Calibrated prediction in and out-of-domain, ICCV"
-III = "Kümmerer, Bethge & Wallis 2022, DeepGaze III: Modeling free-viewing human scanpaths, Journal of Vision 22(5):7"
-I = "Kümmerer, Theis & Bethge 2015, Deep Gaze I: Boosting Saliency Prediction with Feature Maps, ICLR Workshop"  # noqa: E741
-MIT1003 = "Judd, Ehinger, Durand & Torralba 2009, Learning to predict where humans look, ICCV"
-ASSETS = {
-    asset.name: asset
-    for asset in (
-        _deepgaze("deepgaze_iie", "checkpoint of DeepGaze IIE", "v1.0.0", "deepgaze2e.pth", 418, IIE),
-        _deepgaze("deepgaze_iii", "checkpoint of DeepGaze III", "v1.1.0", "deepgaze3.pth", 82, III),
-        _deepgaze("deepgaze_i", "checkpoint of DeepGaze I", "v1.01", "deepgaze1.pth", 244, I),
-        _deepgaze("centerbias_mit1003", "center bias of MIT1003", "v1.0.0", "centerbias_mit1003.npy", 0, MIT1003),
-        _deepgaze_mr("deepgaze_mr", "checkpoint of DeepGaze MR", "deepgazemr-ledov.pt", 80),
-        _deepgaze_mr("centerbias_ledov", "center bias of LEDOV", "center-bias-ledov.pt", 0),
-    )
-}
 SYNTHETIC = "synthetic"  # in place of a path: stand-in weights, see synthetic.py
 SYNTHETIC_SHA256 = hashlib.sha256(b"streamsal synthetic weights, rule 1, seed 0").hexdigest()
-
-
-def asset_named(name: str) -> Asset:
-    if name not in ASSETS:
-        raise UsageError(f"no weights are named {name!r}: known are {', '.join(ASSETS)}")
-    return ASSETS[name]
 
 
 def home() -> Path:
@@ -143,11 +67,13 @@ def missing(*assets: Asset) -> str:
     sizes = {asset: f", {asset.megabytes} MB" if asset.megabytes else "" for asset in assets}
     files = " and ".join(f"{asset.file} ({asset.about}{sizes[asset]})" for asset in assets)
     are = "is" if len(assets) == 1 else "are"
-    lines = [f"{files} {are} not on this machine; fetch or import, or take a model that needs no weights:"]
+    instead = next((asset.instead for asset in assets if asset.instead), None)
+    another = ", or take a model that needs no weights" if instead else ""
+    lines = [f"{files} {are} not on this machine; fetch or import{another}:"]
     for asset in assets:
         lines.append(f"  streamsal weights fetch {asset.name}")
         lines.append(f"  streamsal weights import {asset.name} FILE    (downloaded elsewhere from {asset.url})")
-    return "\n".join([*lines, "  --model sigmotion"])
+    return "\n".join([*lines, *([f"  --model {instead}"] if instead else [])])
 
 
 def checksum(path: Path) -> str:
@@ -173,18 +99,28 @@ def sha256(asset: Asset, path: Path, *, always_hash: bool = False) -> str:
     if not always_hash and known and here.items() <= known.items():
         return known["sha256"]
     found = file_sha256(path)
-    expected = asset.sha256 or (known or {}).get("sha256")
-    if expected and found != expected:
-        raise BadInput(
-            f"{path} is not the file that was first used here (sha256 {expected[:8]} then, {found[:8]} now): put the "
-            f"old one back, or if the new one is right, delete {record_path(asset)}"
-        )
+    _check(asset, found, f"{path} is", "put the old one back, or if the new one is right, delete {record}")
     if known is None or not here.items() <= known.items():
         formats.require(path, *asset.kinds)
         with contextlib.suppress(WriteError):  # a cache that others keep for us may be read-only
             make_folder(home())
             write_bytes(record_path(asset), (json.dumps({"sha256": found, **here}, indent=1) + "\n").encode())
     return found
+
+
+def _check(asset: Asset, found: str, what_is: str, remedy: str) -> None:
+    """Raises BadInput unless a checksum is the published one and the one of the first use, where these are known."""
+    if not found.startswith(published := asset.sha256 or ""):
+        raise BadInput(
+            f"{what_is} not the {asset.file} that is published (sha256 {published[:8]} there, {found[:8]} here): "
+            "get it again"
+        )
+    first = (record(asset) or {}).get("sha256", found)
+    if found != first and asset.sha256 != found:
+        raise BadInput(
+            f"{what_is} not the file that was first used here (sha256 {first[:8]} then, {found[:8]} now): "
+            f"{remedy.format(record=record_path(asset))}"
+        )
 
 
 def record(asset: Asset) -> dict | None:
@@ -251,14 +187,11 @@ def _fetch(asset: Asset, path: Path, progress: Progress) -> None:
 
 def _keep(asset: Asset, part: Path, path: Path) -> None:
     """Gives a file that has arrived its name, if it is what was asked for; else it is removed."""
-    expected = asset.sha256 or (record(asset) or {}).get("sha256")
     try:
         formats.require(part, *asset.kinds)
-        if expected and (found := file_sha256(part)) != expected:
-            raise BadInput(
-                f"{address(asset)} sent another file than was first used here (sha256 {expected[:8]} then, {found[:8]} "
-                f"now): if the new one is right, delete {record_path(asset)} and fetch again"
-            )
+        if asset.sha256 or record(asset):
+            sent = f"what {address(asset)} sent is"
+            _check(asset, file_sha256(part), sent, "if the new one is right, delete {record} and fetch again")
     except BadInput:
         part.unlink()
         raise
@@ -276,12 +209,9 @@ def import_file(name: str, source: Path) -> Path:
     asset = asset_named(name)
     formats.require(source, *asset.kinds)
     path = make_folder(home()) / asset.file
-    expected = asset.sha256 or (record(asset) or {}).get("sha256")
-    if expected and (found := file_sha256(source)) != expected:
-        raise BadInput(
-            f"{source} is not the {asset.file} that was first used here (sha256 {expected[:8]} then, {found[:8]} now): "
-            f"if the new one is right, delete {record_path(asset)} and import again"
-        )
+    if asset.sha256 or record(asset):
+        remedy = "if the new one is right, delete {record} and import again"
+        _check(asset, file_sha256(source), f"{source} is", remedy)
     if not (path.exists() and path.samefile(source)):
         with replacing(path) as part:
             shutil.copyfile(source, part)

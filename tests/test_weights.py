@@ -62,6 +62,12 @@ def files(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
 
 
+def test_torchvision_s_names_hold_the_beginning_of_the_checksum() -> None:
+    known = {name for name, asset in weights.ASSETS.items() if asset.sha256}
+    assert known == {name for name, asset in weights.ASSETS.items() if "download.pytorch.org" in asset.url}
+    assert all(re.fullmatch("[0-9a-f]{8}", weights.ASSETS[name].sha256 or "") for name in known)
+
+
 def test_every_asset_says_where_it_is_from_and_on_what_terms() -> None:
     for name, asset in weights.ASSETS.items():
         assert asset.name == name and asset.url.startswith("https://") and asset.url.endswith("/" + asset.file)
@@ -90,7 +96,14 @@ def test_missing_weights_say_what_to_type() -> None:
     assert said[1] == "  streamsal weights fetch deepgaze_iie"
     assert said[2].startswith("  streamsal weights import deepgaze_iie FILE ") and IIE.url in said[2]
     assert said[3] == "  --model sigmotion"
-    with pytest.raises(UsageError, match="no weights are named 'deepgaze_4': known are deepgaze_iie"):
+    with pytest.raises(MissingWeights) as caught:
+        weights.find("x3d_s")
+    said = str(caught.value).splitlines()
+    assert said[0] == "x3d_s.pyth (X3D-S, Kinetics-400, 15 MB) is not on this machine; fetch or import:"
+    assert said[1] == "  streamsal weights fetch x3d_s" and len(said) == 3
+    with pytest.raises(
+        UsageError, match=r"no weights are named 'deepgaze_4'; similar are deepgaze_i, .*weights fetch` lists all"
+    ):
         weights.find("deepgaze_4")
 
 
@@ -153,7 +166,7 @@ def test_another_file_than_at_first_is_refused(site: Site, home: Path, checkpoin
     other = (tmp_path / "other.pth").read_bytes()
     path.unlink()
     site.files[PATH] = other
-    with pytest.raises(BadInput, match=r"another file than was first used here \(sha256 .{8} then, .{8} now\)"):
+    with pytest.raises(BadInput, match=r"sent is not the file .* first used here \(sha256 .{8} then, .{8} now\)"):
         weights.fetch("deepgaze_iie", progress=QUIET)
     assert files(home) == [".deepgaze2e.pth.lock", "deepgaze2e.pth.json"]
     with pytest.raises(BadInput, match="first used here"):
@@ -174,6 +187,30 @@ def test_a_published_checksum_counts_from_the_beginning(
         fetched(site, checkpoint)
     monkeypatch.setitem(weights.ASSETS, "deepgaze_iie", replace(IIE, sha256=weights.file_sha256(checkpoint)))
     assert fetched(site, checkpoint).exists()
+
+
+def test_the_beginning_of_a_checksum_that_is_published_counts_and_then_the_whole(
+    site: Site, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s3d-d76dad2f.pth"
+    torch.save({"weight": torch.zeros(3)}, path)
+    site.files["/models/s3d-d76dad2f.pth"] = path.read_bytes()
+    said = r"not the s3d-d76dad2f\.pth that is published \(sha256 d76dad2f there, .{8} here\): get it again"
+    with pytest.raises(BadInput, match="sent is " + said):
+        weights.fetch("s3d", progress=QUIET)
+    with pytest.raises(BadInput, match=said):
+        weights.import_file("s3d", path)
+    assert files(home) == [".s3d-d76dad2f.pth.lock"]
+    asset = weights.ASSETS["s3d"]
+    monkeypatch.setitem(weights.ASSETS, "s3d", replace(asset, sha256=weights.file_sha256(path)[:1]))
+    kept = weights.fetch("s3d", progress=QUIET)
+    assert weights.find("s3d") == kept
+    first, number = weights.file_sha256(kept), 0
+    while not (other := weights.file_sha256(path)).startswith(first[0]) or other == first:
+        number += 1
+        torch.save({"weight": torch.full((3,), float(number))}, path)
+    with pytest.raises(BadInput, match=rf"first used here \(sha256 {first[:8]} then, {other[:8]} now"):
+        weights.import_file("s3d", path)
 
 
 def test_verify_reads_the_file_even_if_it_looks_unchanged(site: Site, checkpoint: Path) -> None:
