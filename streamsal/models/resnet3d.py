@@ -129,11 +129,11 @@ class ResNet3D(nn.Module):
 
     def features(self, clips_ncthw: Tensor) -> Tensor:
         """(n, D) the vector that the projection onto classes reads, its maps averaged over all times and places."""
-        return self.vector([x.mean((2, 3, 4)) for x in self.maps(clips_ncthw)])
+        return self.vector([x.float().mean((2, 3, 4)) for x in self.maps(clips_ncthw)])
 
     def logits(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., classes), before the softmax."""
-        return self.head.projection(features)
+        return linear(features, self.head.projection.weight, self.head.projection.bias)
 
     def maps(self, clips_ncthw: Tensor) -> list[Tensor]:
         """What is averaged: (n, c, t, h, w) per pathway, slow before fast, 32 pixels per position."""
@@ -152,12 +152,12 @@ class ResNet3D(nn.Module):
     def vector(self, pooled: list[Tensor]) -> Tensor:
         """(..., c) averages per pathway, channels last -> (..., D)."""
         x = torch.cat(pooled, -1)
-        return functional.linear(x, self.head.lin_5.weight.flatten(1)).relu_() if self.head.x3d else x
+        return linear(x, self.head.lin_5.weight.flatten(1)).relu_() if self.head.x3d else x
 
     def positions(self, clips_ncthw: Tensor, train_crop: int) -> Tensor:
         """(n, h, w, D) vectors of all places of a window of `train_crop` pixels, where a clip is larger than that."""
         window = -(-train_crop // POSITION_PX)
-        pooled = [functional.avg_pool2d(x.mean(2), window, stride=1) for x in self.maps(clips_ncthw)]
+        pooled = [functional.avg_pool2d(x.float().mean(2), window, stride=1) for x in self.maps(clips_ncthw)]
         return self.vector([x.movedim(1, -1) for x in pooled])
 
     def probabilities(self, clips_ncthw: Tensor, train_crop: int) -> Tensor:
@@ -292,6 +292,12 @@ class Head(nn.Module):
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
         return [self.conv_5_bn(self.conv_5(x)).relu_() for x in xs] if self.x3d else xs
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A projection of averages, which costs nothing: in float32, whatever the autocast around it."""
+    with torch.autocast(x.device.type, enabled=False):
+        return functional.linear(x.float(), weight, bias)
 
 
 def pathways(weights: Weights) -> int:

@@ -195,12 +195,17 @@ def test_template_is_the_official_checkpoints(variant: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_size_and_cost_are_those_of_the_network(variant: str) -> None:
     facts, net = VARIANTS[variant], resnet3d.network(resnet3d.template(variant), variant)
-    clip = torch.empty(1, 3, facts.frames, facts.crop, facts.crop, device="meta")
     with FlopCounterMode(display=False) as counted:
-        features = net.features(clip)
-        assert net.logits(features).shape == (1, facts.classes)
-    assert features.shape == (1, facts.features)
-    assert counted.get_total_flops() / 2e9 == pytest.approx(facts.gmac, rel=0.01)
+        maps = net.maps(torch.empty(1, 3, facts.frames, facts.crop, facts.crop, device="meta"))
+    weights = net.state_dict()
+    last = [weights[key].numel() for key in ("head.lin_5.weight", "head.projection.weight") if key in weights]
+    assert (counted.get_total_flops() / 2 + sum(last)) / 1e9 == pytest.approx(facts.gmac, rel=0.01)
+    side = -(-facts.crop // resnet3d.POSITION_PX)
+    slow_or_only = facts.frames // (facts.alpha or 1) // (2 if facts.pool else 1)
+    assert maps[0].shape[2:] == (slow_or_only, side, side)
+    assert all(x.shape[2:] == (facts.frames, side, side) for x in maps[1:])
+    if "head.lin_5.weight" not in weights:
+        assert sum(x.shape[1] for x in maps) == facts.features
 
 
 def test_template_follows_what_a_file_may_choose() -> None:
@@ -249,6 +254,17 @@ def test_a_vector_does_not_depend_on_the_rest_of_the_batch(variant: str) -> None
     clip = clips_of(variant)[:1]
     others = torch.cat([clip.flip(3), clip, 2 * clip.flip(2)])
     assert relative(net.features(others)[1:2], net.features(clip)) <= 1e-6
+
+
+@pytest.mark.parametrize("variant", ["x3d_s", "slowfast_r50_4x16"])
+def test_vectors_stay_float32_under_autocast(variant: str) -> None:
+    net, wanted = resnet3d.network(stand_ins(variant), variant), measured(variant)
+    with torch.autocast("cpu", torch.bfloat16):
+        features = net.features(clips_of(variant))
+        logits = net.logits(features)
+    assert features.dtype == logits.dtype == torch.float32
+    assert relative(logits, net.logits(features)) == 0
+    assert 1e-5 < relative(features, wanted["features"][:, 0, 0]) <= 2e-2
 
 
 @pytest.mark.parametrize("variant", ["x3d_s", "slowfast_r50_8x8"])
