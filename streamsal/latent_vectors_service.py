@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .clips import Clips, linspace_float32
 from .errors import BadInput
 from .files import make_folder, replacing, write_bytes
 from .vectors import Vectors
@@ -20,6 +21,7 @@ FPS = 30
 SLOT = 15  # frames: half a second
 FAST = 4  # frames of its fast input; its slow input is one
 SHORTEST_SECONDS = 5
+NEAREST = 0.48  # frames: of two that are equally near, as at 60 per second, the earlier, however times are rounded
 NOTE = "layout and sampling of the latent-vectors service; intervals are not those of the features"
 
 
@@ -35,18 +37,26 @@ def legacy_slots(duration_seconds: float) -> tuple[np.ndarray, np.ndarray, np.nd
             f"the video lasts {duration_seconds:g} s, and the latent-vectors service had no vectors for less than "
             f"{SHORTEST_SECONDS} s: embed it without --preset"
         )
-    import torch
-
     slots = SLOT * np.arange(1, 2 * int(duration_seconds), dtype=np.int64)
     n = len(slots)
-    # numpy's linspace rounds otherwise and gives other frames for most lengths.
-    chosen = slots[torch.linspace(0, n - 1, n // 4).long().numpy()]
+    chosen = slots[linspace_float32(0, n - 1, n // 4).astype(np.int64)]
     n_vectors = min(n - FAST, FAST * (n // 4 - 1) + 1)
     vector = np.arange(n_vectors)
     first = np.where(vector == n - FAST - 1, n - FAST, vector)  # one slot is skipped to end on the last
     fast = slots[first[:, None] + np.arange(FAST)]
     ends = slots / FPS
     return chosen[vector // FAST, None], fast, np.stack([np.append(0.0, ends[:-1]), ends], 1)
+
+
+def legacy_clips(pts_seconds: np.ndarray, end_seconds: float) -> Clips:
+    """The clips of that service, each the slow frame and the four fast ones; owned by the first fast one.
+
+    A frame at 30 per second is the one nearest in time, as ffmpeg makes them. Raises BadInput as `legacy_slots`.
+    """
+    slow, fast, _ = legacy_slots(end_seconds - float(pts_seconds[0]))
+    on_screen = np.searchsorted(pts_seconds - pts_seconds[0], (np.hstack([slow, fast]) + NEAREST) / FPS) - 1
+    members = np.clip(on_screen, 0, len(pts_seconds) - 1)
+    return Clips(start=members[:, 1].copy(), members=members, own=np.ones(members.shape, np.bool_))
 
 
 def write_legacy(vectors: Vectors, intervals: np.ndarray, folder: str | Path, *, stem: str) -> Path:

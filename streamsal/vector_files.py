@@ -140,12 +140,12 @@ def csd_ids(stems: Mapping[str, str]) -> dict[str, str]:
     return ids
 
 
-def write_csd(videos: Iterable[Rows], path: str | Path, *, stems: Mapping[str, str]) -> Path:
+def write_csd(videos: Iterable[Rows], path: str | Path, *, stems: Mapping[str, str], array: str = "features") -> Path:
     """Write a computational sequence of the CMU Multimodal SDK: one file for all videos, one after the other.
 
     ROOT/data/ID/features (rows, D) float32, ROOT/data/ID/intervals (rows, 2) float64 seconds, ROOT/metadata; ROOT is
-    the file's name without .csd. Rows without a vector are left out, for the SDK's averages know no NaN. Raises
-    UsageError, WriteError.
+    the file's name without .csd. A sequence holds one array: the features, or one of `more`. Rows without a vector
+    are left out, for the SDK's averages know no NaN. Raises UsageError, WriteError.
     """
     path, ids = Path(path), csd_ids(stems)
     make_folder(path.parent)
@@ -154,9 +154,10 @@ def write_csd(videos: Iterable[Rows], path: str | Path, *, stems: Mapping[str, s
         data = h5.create_group(f"{root}/data")
         for rows in videos:
             facts = facts or dict(rows.facts)
-            known = has_vector(rows.features)
+            values = rows.features if array == "features" else rows.more[array]
+            known = has_vector(values)
             group = data.create_group(ids[rows.video])
-            group.create_dataset("features", data=rows.features[known].astype("<f4"))
+            group.create_dataset("features", data=values[known].astype("<f4"))
             group.create_dataset("intervals", data=rows.intervals[known])
             if file.pending_bytes > COMMIT_BYTES:
                 h5.flush()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from streamsal.errors import BadInput
-from streamsal.latent_vectors_service import legacy_slots, write_legacy
+from streamsal.latent_vectors_service import legacy_clips, legacy_slots, write_legacy
 from streamsal.vectors import Vectors
 
 CASES = json.loads((Path(__file__).parent / "fixtures/embeddings/legacy_sampling.json").read_text())
@@ -39,6 +39,20 @@ def test_as_many_vectors_as_the_service_gave(seconds: float, vectors: int) -> No
 def test_videos_that_the_service_failed_on_are_refused(seconds: float) -> None:
     with pytest.raises(BadInput, match="without --preset"):
         legacy_slots(seconds)
+
+
+@pytest.mark.parametrize("fps", [30.0, 60.0, 25.0, 30 / 1.001])
+def test_clips_show_what_was_on_screen_at_the_times_of_the_service(fps: float) -> None:
+    pts = 1.4 + np.arange(int(20 * fps) + 1) / fps
+    clips = legacy_clips(pts, pts[-1] + 1 / fps)
+    slow, fast, _ = legacy_slots(20)
+    wanted = np.hstack([slow, fast]) / 30
+    assert clips.members.shape == wanted.shape and clips.own.all()
+    assert np.abs(pts[clips.members] - 1.4 - wanted).max() <= max(1 / fps, 1 / 60)
+    np.testing.assert_array_equal(clips.start, clips.members[:, 1])
+    assert (np.diff(clips.start) > 0).all()
+    if fps in (30.0, 60.0):
+        np.testing.assert_array_equal(clips.members * (30 / fps), np.hstack([slow, fast]))
 
 
 @pytest.mark.parametrize("n", [1, 113])

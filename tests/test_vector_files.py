@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -143,6 +144,31 @@ def test_csd_holds_means_too_and_a_video_without_any_vector(tmp_path: Path) -> N
     _, data, _ = sdk_read(path)
     np.testing.assert_array_equal(data["talk"]["features"][()], rows.features)
     assert data["blind"]["features"].shape == (0, 7) and data["blind"]["intervals"].shape == (0, 2)
+
+
+def test_csd_holds_what_was_computed_beside_the_features(tmp_path: Path) -> None:
+    rows = make_vectors()
+    path = write_csd([rows], tmp_path / "s.csd", stems={"talk.mp4": "talk"}, array="features_salient")
+    np.testing.assert_array_equal(sdk_read(path)[1]["talk"]["features"][:2], rows.more["features_salient"][:2])
+
+
+def test_the_page_on_embeddings_reads_the_files_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parent.parent / "docs/embeddings.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    videos, stems = [make_vectors()], {"talk.mp4": "talk"}
+    folder = tmp_path / "talks.streamsal" / "vectors"
+    write_vectors(videos, folder, format="npy", stems=stems)
+    write_vectors(videos, folder, format="h5", stems=stems)
+    write_csd(videos, folder / "talks.csd", stems=stems)
+    monkeypatch.chdir(tmp_path)
+    assert len(snippets) == 3
+    for snippet in snippets:
+        names: dict[str, Any] = {}
+        exec(snippet, names)
+        known = ~np.isnan(names["features"]).any(1)
+        whole = ~np.isnan(videos[0].features).any(1)
+        np.testing.assert_array_equal(names["features"][known], videos[0].features[whole])
+        np.testing.assert_array_equal(names["intervals"][known], videos[0].intervals[whole])
 
 
 def test_the_same_vectors_give_the_same_csd(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsal.errors import MissingInput, UsageError
@@ -57,6 +57,7 @@ def clips(draw: st.DrawFn) -> Vectors:
 seconds = st.floats(0.05, 20)
 
 
+@settings(deadline=None)
 @given(clips(), seconds)
 def test_a_mean_is_the_sum_of_the_clips_times_the_seconds_they_share_with_the_interval(
     vectors: Vectors, length: float
@@ -76,6 +77,7 @@ def test_a_mean_is_the_sum_of_the_clips_times_the_seconds_they_share_with_the_in
             np.testing.assert_allclose(found.features[row], expected, rtol=1e-6, atol=1e-3)
 
 
+@settings(deadline=None)
 @given(clips(), seconds)
 def test_intervals_follow_each_other_from_the_first_clip_to_the_end_of_the_last(
     vectors: Vectors, length: float
@@ -90,6 +92,7 @@ def test_intervals_follow_each_other_from_the_first_clip_to_the_end_of_the_last(
     assert len(found.features) == len(found.intervals) == len(found.clips) == len(found.weight)
 
 
+@settings(deadline=None)
 @given(clips(), seconds)
 def test_every_second_of_every_clip_with_a_vector_is_counted_once(vectors: Vectors, length: float) -> None:
     found = means(vectors, f"interval:{length!r}")
@@ -97,6 +100,7 @@ def test_every_second_of_every_clip_with_a_vector_is_counted_once(vectors: Vecto
     assert found.weight.sum() == pytest.approx((vectors.end_seconds - vectors.start_seconds)[known].sum())
 
 
+@settings(deadline=None)
 @given(clips(), seconds, st.floats(-(2.0**99), 2.0**99, width=32))
 def test_constant_features_stay_what_they_are(vectors: Vectors, length: float, value: float) -> None:
     vectors.features[~np.isnan(vectors.features)] = value
@@ -109,6 +113,7 @@ def test_constant_features_stay_what_they_are(vectors: Vectors, length: float, v
         assert found.facts["rows_without_clips"] == np.count_nonzero(~touched)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=WIDTH, max_size=WIDTH), seconds, st.floats(0.01, 5))
 def test_of_one_clip_every_mean_is_that_clip(values: list[float], length: float, lasts: float) -> None:
     vectors = make_vectors([1.5], lasts, np.array([values], np.float32))
