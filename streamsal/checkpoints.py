@@ -116,7 +116,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         found = inner if isinstance(inner, Mapping) else found
     origin = translations.origin_of(found)
     if origin is None:
-        what = identity(found) or f"something unknown ({len(found)} entries: {_some(list(found))})"
+        unknown = f"something unknown ({len(found)} entries: {_some(list(found))})" if found else "an empty dictionary"
+        what = identity(found) or unknown
         raise BadInput(f"{path} is no checkpoint of a clip network: it is {what}")
     return Checkpoint(origin=origin, weights=translations.translated(found))
 
