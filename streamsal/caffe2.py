@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from . import formats
 from .errors import BadInput, MissingInput
 
 NUMBERS = re.compile(r"f[248]|[iu][1248]|b1")
@@ -93,7 +94,7 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise MissingInput(f"{path} cannot be read ({error.strerror}): name a file that exists") from error
     except Exception as error:  # a pickle whose bytes are wrong can raise anything
-        raise BadInput(f"{path} is damaged or cut off ({error}): get it again") from error
+        raise formats.damaged(path, error) from error
     blobs = found.get("blobs") if isinstance(found, Mapping) else None
     if not isinstance(blobs, Mapping):
         raise BadInput(f"{path} is a pickle without the blobs of a Caffe2 checkpoint: is it the right file?")

@@ -144,8 +144,8 @@ def _unpickled(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "torch")
     except pickle.UnpicklingError as error:
         raise BadInput(f"{path} holds more than tensors, and that is not loaded, because it could run code") from error
-    except (EOFError, OSError, RuntimeError, ValueError) as error:
-        raise BadInput(f"{path} is damaged or cut off ({str(error).splitlines()[0]}): get it again") from error
+    except Exception as error:  # torch raises anything, from AssertionError to TypeError, where bytes are wrong
+        raise formats.damaged(path, error) from error
 
 
 def fitted(name: str, found: Mapping[str, Any], template: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ KINDS = {
     "html": "a web page, such as servers send with errors and before a login: get the file itself",
     "lfs": "the pointer of a Git LFS file, not the file: run `git lfs pull` where it comes from",
     "gzip": "compressed with gzip: unpack it first (gunzip)",
-    "truncated": "the beginning of a torch checkpoint, cut off: get it again",
+    "truncated": "the beginning of a torch checkpoint, damaged or cut off: get it again",
     "zip": "a zip archive without a torch checkpoint in it",
     "safetensors": "a safetensors file: load it with that package and save the mapping with torch.save",
     "hdf5": "an HDF5 file, not a torch checkpoint",
@@ -68,7 +68,7 @@ def _zip_kind(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
         return "truncated"  # the table of an archive is at its end
     return "torch" if any(name.endswith("/data.pkl") for name in names) else "zip"
 
@@ -88,3 +88,9 @@ def require(path: Path, *kinds: str) -> str:
     if found not in kinds:
         raise BadInput(f"{path} is not {KINDS[kinds[0]]} but {KINDS[found]}")
     return found
+
+
+def damaged(path: Path, error: Exception) -> BadInput:
+    """What to say of a file that `error` ended the reading of."""
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return BadInput(f"{path} is damaged or cut off ({reason}): get it again")

@@ -28,11 +28,12 @@ def state_dict(
 ) -> dict[str, Tensor]:
     """Weights with the keys, shapes and dtypes of `template`, whose tensors may be on the meta device.
 
-    Keys that end in `.grid` are constants of the network and keep the template's values.
+    Keys that end in `.grid` are constants of the network and keep the template's values; so do those that end in
+    `.relative_position_index`, if the template has values.
     """
     weights = {}
     for key, like in template.items():
-        if key.endswith(".grid"):
+        if key.endswith(".grid") or (key.endswith(".relative_position_index") and not like.is_meta):
             weights[key] = like.clone()
             continue
         value = stand_in(key, tuple(like.shape), like.dtype, seed)

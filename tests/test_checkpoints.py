@@ -157,6 +157,20 @@ def test_a_file_that_is_cut_off_is_said_to_be(tmp_path: Path, zipped: bool, shar
         checkpoints.load("deepgaze_i", path, TEMPLATE)
 
 
+def test_a_file_with_wrong_bytes_in_it_is_said_to_be_damaged(tmp_path: Path) -> None:
+    path = saved(tmp_path / "w.pth", WEIGHTS, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    storage = [*re.finditer(rb"\d{8,}", data)][-1].start()  # the name of a storage, which another part refers to
+    path.write_bytes(data[:storage] + b"x" + data[storage + 1 :])
+    with pytest.raises(BadInput, match="damaged or cut off"):
+        checkpoints.load("deepgaze_i", path, TEMPLATE)
+    data = saved(path, WEIGHTS).read_bytes()
+    table = data.rindex(b"PK\x01\x02") + 6  # the version of zip that its last entry needs
+    path.write_bytes(data[:table] + b"\xff" + data[table + 1 :])
+    with pytest.raises(BadInput, match="damaged or cut off"):
+        checkpoints.load("deepgaze_i", path, TEMPLATE)
+
+
 KEYS = Path(__file__).parent / "fixtures" / "embeddings" / "keys"
 NETWORKS = sorted(path.stem for path in KEYS.glob("*.json") if "_caffe2_names" not in path.stem)
 CAFFE2 = sorted(path.stem for path in KEYS.glob("*_caffe2_names.json"))
@@ -316,7 +330,7 @@ def test_a_file_without_a_clip_network_is_named(tmp_path: Path, content: dict, w
         (gzip.compress(b"tar"), "but compressed with gzip: unpack it first"),
         (b"version https://git-lfs.github.com/spec/v1\n", "but the pointer of a Git LFS file"),
         (b"", "but an empty file"),
-        (b"PK\x03\x04 and no more", "but the beginning of a torch checkpoint, cut off"),
+        (b"PK\x03\x04 and no more", "but the beginning of a torch checkpoint, damaged or cut off"),
         (pickle.dumps({"weights": [1.0]}, 2), "but a pickle that neither torch.save nor Caffe2 wrote"),
         (
             pickle.dumps({"blobs": {"unknown_w": np.zeros(1)}}, 2),

@@ -69,3 +69,27 @@ def test_networks_that_amplify_are_damped() -> None:
     key = "block._se_reduce.weight"
     assert torch.equal(damped[key], 0.1 * plain[key])
     assert all(torch.equal(damped[other], plain[other]) for other in TEMPLATE if other != key)
+
+
+def test_constants_keep_the_template_s_values() -> None:
+    index = torch.arange(6)
+    template = {"attn.relative_position_index": index, "finalizer.gauss.grid": torch.arange(3.0)}
+    found = synthetic.state_dict(template)
+    assert all(torch.equal(found[key], value) and found[key] is not value for key, value in template.items())
+    on_meta = {"attn.relative_position_index": index.to("meta")}
+    assert torch.equal(synthetic.state_dict(on_meta)["attn.relative_position_index"], torch.zeros_like(index))
+
+
+def test_the_end_of_every_residual_branch_is_damped_in_clip_networks_whoever_named_it() -> None:
+    keys = (
+        "branch2.c_bn.weight",
+        "branch2.norm_c.weight",
+        "branch2.c_bn.bias",
+        "branch2.b_bn.weight",
+        "branch1_bn.weight",
+    )
+    template = {f"s2.pathway0_res0.{key}": torch.empty(4) for key in keys}
+    plain = synthetic.state_dict(template)
+    damped = synthetic.state_dict(template, adjust=synthetic.ADJUST["residual_video"])
+    factors = [float((damped[key] / plain[key]).unique()) for key in template]
+    assert factors == [0.25, 0.25, 1, 1, 1]
