@@ -28,6 +28,7 @@ from .plan import PlannedVideo, Slots
 
 if TYPE_CHECKING:
     from .decode import Frame
+    from .pooling import Saliency
     from .progress import Meter
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class Job:
     """A model about to run over a video: what `compute` needs beside the frames it is to own.
 
     `model_name` is the name or file that the model was made from, empty where the model itself was given. `clips`: all
-    clips of the video, for a clip model.
+    clips of the video, for a clip model; `saliency`: what its places are weighed by, if they are.
     """
 
     index: VideoIndex
@@ -50,6 +51,7 @@ class Job:
     device: torch.device
     dtype: torch.dtype
     clips: Clips | None = None
+    saliency: Saliency | None = None
     decode_workers: int = 1
     on_event: Callable[..., None] = lambda event, **facts: None
 
@@ -153,11 +155,15 @@ def assemble_clips(job: Job, start: int, stop: int, holes: set[int], meter: Mete
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A frame as the model made it ready (C, h, w); a hole shows a neighbor's picture, or black."""
+    """A frame as the model made it ready (C, h, w), and the saliency in its cells (y, x) where that is asked for.
+
+    A hole shows a neighbor's picture, or black.
+    """
 
     number: int
     frame_chw: Tensor
     hole: bool
+    weights_yx: Tensor | None
 
 
 def _prepare(job: Job, numbers: np.ndarray, meter: Meter) -> Generator[_Prepared]:
@@ -174,7 +180,15 @@ def _prepare(job: Job, numbers: np.ndarray, meter: Meter) -> Generator[_Prepared
                 else:
                     convert(frame.picture, out=pixels[0].numpy())
                 ready = prepare(pixels.to(job.device))[0]
-            yield _Prepared(frame.index, ready, frame.hole)
+            yield _Prepared(frame.index, ready, frame.hole, _weights(job, frame.index))
+
+
+def _weights(job: Job, frame: int) -> Tensor | None:
+    if job.saliency is None:
+        return None
+    model: Any = job.model
+    box = model.crop_box(job.video.height, job.video.width)
+    return torch.from_numpy(job.saliency.cells(float(job.index.pts_seconds[frame]), box, model.cells)).to(job.device)
 
 
 def _clip_batch(job: Job, clips: Clips, slots: Slots, kept: Mapping[int, _Prepared], holes: set[int]) -> ClipBatch:
@@ -186,7 +200,15 @@ def _clip_batch(job: Job, clips: Clips, slots: Slots, kept: Mapping[int, _Prepar
     number, valid = np.full(job.batch_size, -1, np.int64), np.zeros(job.batch_size, np.float32)
     number[slots.present], valid[slots.present] = rows, (picture & clips.own[rows]).mean(1)
     stacked = [torch.stack([kept[member].frame_chw for member in clips.members[row]], dim=1) for row in slot_rows]
-    return ClipBatch(clips_ncthw=torch.stack(stacked), frame=number, valid=valid, present=slots.present)
+    weights = [kept[member].weights_yx for row in slot_rows for member in clips.members[row]]
+    weighed = [weight for weight in weights if weight is not None]
+    return ClipBatch(
+        clips_ncthw=torch.stack(stacked),
+        frame=number,
+        valid=valid,
+        present=slots.present,
+        weights_ntyx=torch.stack(weighed).unflatten(0, (job.batch_size, -1)) if weighed else None,
+    )
 
 
 def resize(frames_nhwc: Tensor, height: int, width: int) -> Tensor:

@@ -15,6 +15,7 @@ from .errors import UsageError
 from .tables import print_facts
 
 if TYPE_CHECKING:
+    from .models import Entry
     from .progress import Progress
 
 
@@ -43,21 +44,28 @@ def _model_facts(name: str, commercial_only: bool) -> dict[str, Any]:
     if commercial_only:
         check_commercial(name, None, usual_center_bias(name))
     spec, entry = spec_of(name), MODELS.get(name)
-    window = spec.window(25.0)
+    window, clip = spec.window(25.0), spec.clip
+    seen = f"{window.past} frames before, {window.future} after, at 25 frames per second"
+    if clip:
+        seen = f"{clip.length} frames of {clip.seconds:.3g} s"
     outputs = [*spec.outputs, *spec.derived]
     return {
         "name": spec.name,
         "about": spec.summary,
         "kind": ", ".join(f"{output.name} ({output.kind}, {output.units})" for output in outputs),
-        "window": f"{window.past} frames before, {window.future} after, at 25 frames per second",
+        "window": seen,
         "px_per_degree": spec.px_per_degree or "any",
         "long_side": spec.long_side or "any",
-        "cost": f"{entry.cost} per 1080p frame" if entry and entry.weights else "no network" if entry else "unknown",
+        "cost": _cost(entry, "clip" if clip else "1080p frame") if entry else "unknown",
         "weights": _have(entry.weights) if entry else "its own",
         "files": ", ".join(entry.weights) or "none" if entry else "its own",
         "licence": spec.licence,
         "citation": spec.citation,
     }
+
+
+def _cost(entry: Entry, unit: str) -> str:
+    return f"{entry.cost} per {unit}" if entry.weights else entry.cost
 
 
 def _have(names: Sequence[str]) -> str:
@@ -100,11 +108,13 @@ def _import(arguments: argparse.Namespace) -> int:
 def _check_content(name: str, path: Path) -> None:
     """Raises BadInput unless the file holds what its name will promise, down to every tensor's shape."""
     from . import checkpoints, formats
-    from .models import MODELS, center_bias, model_module
+    from .models import MODELS, center_bias, create_model, model_module
     from .weights import ASSETS
 
     formats.require(path, *ASSETS[name].kinds)
-    if name in MODELS:
+    if name in MODELS and MODELS[name].variant:
+        create_model(name, weights=path)
+    elif name in MODELS:
         checkpoints.load(name, path, model_module(name).template(), nested="model_state_dict")
     elif "npy" in ASSETS[name].kinds:
         center_bias.read(path)

@@ -84,7 +84,9 @@ def parser() -> argparse.ArgumentParser:
     _add_commercial_only(models)
     _add_weights(command("weights", "checkpoints that models need: get them here, prove them", WEIGHTS_EXAMPLE))
 
-    run = command("run", "everything on this machine: plan, infer, merge, render", RUN_EXAMPLE, _what(), _how())
+    run = command(
+        "run", "everything on this machine: plan, infer, merge, render", RUN_EXAMPLE, _what(preset=False), _how()
+    )
     run.add_argument("videos", nargs="+", metavar="VIDEO|DIR|GLOB", help="videos, directories, globs or @LIST.txt")
     run.add_argument(
         "--tasks", type=_positive, metavar="N", help="cut the work into N tasks (default: 1, or 4 per GPU)"
@@ -92,6 +94,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--no-render", action="store_true", help="stop after the merge")
     _add_fixations(run)
     _add_style(run)
+
+    embed = command("embed", "vectors of clips, for files and folders of videos", EMBED_EXAMPLE, _what("x3d_s"), _how())
+    embed.add_argument("videos", nargs="+", metavar="VIDEO|DIR|RUN", help="as for run, or a run of a clip model")
+    embed.add_argument("--tasks", type=_positive, metavar="N", help="cut the work into N tasks (default: as for run)")
+    embed.set_defaults(plan_defaults=vars(_what("x3d_s").parse_args([])))
+    _add_vectors(embed)
 
     plan = command("plan", "cut the work into tasks, without computing", PLAN_EXAMPLE, _what())
     plan.add_argument("videos", nargs="+", metavar="VIDEO|DIR|GLOB", help="videos, directories, globs or @LIST.txt")
@@ -157,12 +165,14 @@ environment:
   STREAMSAL_OFFLINE  1: fetch nothing, and say so"""
 WEIGHTS_EXAMPLE = "streamsal weights fetch deepgaze_iie"
 RUN_EXAMPLE = "streamsal run talk.mp4"
+EMBED_EXAMPLE = "streamsal embed talks/ --model slowfast_r50_8x8 --stride 0.5s --format npy -o talks.streamsal"
 PLAN_EXAMPLE = "streamsal plan talk.mp4 --tasks 16 -o talk.streamsal"
 INFER_EXAMPLE = "streamsal infer talk.streamsal --task-id $SLURM_ARRAY_TASK_ID"
 SUBMIT_EXAMPLE = "streamsal submit talk.mp4 --gpu geforce_rtx_3090 --time 1:00:00 --throttle 8 --render"
 RENDER_EXAMPLE = "streamsal render talk.streamsal -o talk_overlay.mp4 --style side"
 BENCH_EXAMPLE = "streamsal bench --sizes 720p,1080p --batch 4,8 --dtype fp16,bf16 --json a100.json"
 DEVICES = "auto|cpu|cuda|cuda:N|mps"
+MODEL_HELP = "default: deepgaze_iie, for embed x3d_s"
 WEIGHTS_HELP = "a checkpoint (default: the official one), or stand-ins for tests and benchmarks"
 STAGE_HELP = "copy a video to this machine's own disk ($TMPDIR) before reading it, if it takes less than half of it"
 RUN_HELP = "run directory (default: $STREAMSAL_RUN, else the only *.streamsal here)"
@@ -219,11 +229,11 @@ class _Backend(argparse.Action):
         setattr(namespace, "cluster" if values in ("slurm", "local") else "backend", values)
 
 
-def _what(*, submit: bool = False) -> argparse.ArgumentParser:
-    """Options that change the numbers: they belong to the plan."""
+def _what(model: str = "deepgaze_iie", *, submit: bool = False, preset: bool = True) -> argparse.ArgumentParser:
+    """Options that change the numbers: they belong to the plan. `preset` off: where that name is the encoder's."""
     made = argparse.ArgumentParser(add_help=False)
     group = made.add_argument_group("what to compute")
-    group.add_argument("--model", default="deepgaze_iie", metavar="NAME|FILE.py", help="default: deepgaze_iie")
+    group.add_argument("--model", default=model, metavar="NAME|FILE.py", help=MODEL_HELP)
     group.add_argument("--weights", metavar="FILE|synthetic", help=WEIGHTS_HELP)
     bias = group.add_mutually_exclusive_group()
     bias.add_argument("--center-bias", metavar="NAME|FILE.npy", help="mit1003, ledov, uniform, gaussian or your own")
@@ -244,6 +254,19 @@ def _what(*, submit: bool = False) -> argparse.ArgumentParser:
     group.add_argument("--store-dtype", default="float16", choices=("float16", "uint16", "float32"))
     group.add_argument("--stream", type=int, metavar="N", help="video stream to use (default: the best one)")
     group.add_argument("-o", "--output", metavar="RUN", help="run directory (default: <video>.streamsal)")
+    group = made.add_argument_group("clips, for models that give a vector for each")
+    group.add_argument("--stride", metavar="SECONDS|N", help="from clip to clip: 0.5s, or frames (default: 0.5s)")
+    group.add_argument("--sampling", choices=("pyslowfast", "strided"), help="frames of a window (default: as tested)")
+    group.add_argument("--tail", choices=("shift", "clamp", "drop"), help="the end that no whole window reaches")
+    group.add_argument("--pool", metavar="saliency:RUN", help="a second vector, of places as that run weighs them")
+    if preset:
+        group.add_argument(
+            "--preset",
+            dest="clip_preset",
+            choices=("latent-vectors-service",),
+            help="clips as of that service (legacy)",
+        )
+    made.set_defaults(clip_preset=None)
     return made
 
 
@@ -260,7 +283,7 @@ def _how() -> argparse.ArgumentParser:
 
 def _add_bench(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("what to measure")
-    group.add_argument("--model", default="deepgaze_iie", metavar="NAME|FILE.py", help="default: deepgaze_iie")
+    group.add_argument("--model", default="deepgaze_iie", metavar="NAME|FILE.py", help=MODEL_HELP)
     group.add_argument("--weights", metavar="FILE|synthetic", help=WEIGHTS_HELP)
     group.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
     group.add_argument("--sizes", metavar="LIST", help="default: 720p,1080p on a GPU, 540p on a CPU; or VIDEO's")
@@ -271,6 +294,17 @@ def _add_bench(made: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--seconds", type=float, default=5, metavar="S", help="for each stage (default: 5)")
     group.add_argument("--json", metavar="FILE", help="the last line, which is one JSON document, into a file as well")
+
+
+def _add_vectors(made: argparse.ArgumentParser) -> None:
+    group = made.add_argument_group("what to write, into RUN/vectors")
+    group.add_argument("--format", default="h5", choices=("h5", "npy", "csd", "latent-vectors-service"))
+    group.add_argument(
+        "--aggregate", default="clip", metavar="clip|interval:SECONDS|interval:FILE.csv|video", help="default: clip"
+    )
+    group.add_argument("--statistic", action="append", default=[], choices=("max", "std"), help="beside the mean")
+    group.add_argument("--array", default="features", metavar="NAME", help="what a csd holds (default: features)")
+    group.add_argument("--list-frames", action="store_true", help="print the times and frames of every clip, and end")
 
 
 def _add_submission(made: argparse.ArgumentParser) -> None:

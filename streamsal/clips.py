@@ -5,74 +5,22 @@ clips are counted from 0 in the order of their starts, and plans count them as t
 alone: every task computes the same table from the same index. Knows no plan and decodes nothing.
 
     frame      0         15        30        45        60        75
-    clip 0     0 . . 6 . . 12 . . 18 . . 24 ...                            13 members of a window of 78 frames
-    clip 1               15. . 21. . 27 ...                                stride 0.5 s at 30 frames per second
+    clip 0     0  6  12 . 19  25  32 ... 77                                13 members of a window of 78 frames
+    clip 1               15  21  27  34  40  47 ... 92                     stride 0.5 s at 30 frames per second
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
-from .errors import UsageError
+from .timing import Clip, Sampling, Tail, Timing
 
-Sampling = Literal["pyslowfast", "strided", "latent-vectors-service"]
-Tail = Literal["shift", "clamp", "drop"]
 ROUNDING = 1e-6  # frames: a product that misses a whole number by less is that number
 SAME_RATE = 2e-4  # NTSC's rates differ from whole ones by 1e-3, milliseconds round one of a few seconds by 1e-4
 TICK = 5e-4  # seconds: half of the coarsest clock in use (Matroska's milliseconds)
-TIMES = re.compile(r"(?P<seconds>\d+(\.\d+)?|\.\d+)s")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clip:
-    """What a clip model sees for one result: `length` frames, `step` apart in a video of `rate` frames per second.
-
-    The window is length * step / rate seconds long, whatever the video's own rate. `bytes`: device memory per clip.
-    """
-
-    length: int
-    step: int
-    rate: float
-    bytes: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        return self.length * self.step / self.rate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """Where clips begin and how their members lie.
-
-    `stride`: from one start to the next, in frames ("16") or seconds ("0.5s").
-    `sampling`: `pyslowfast` spreads the members over the window W as that program's test does, W - 1 frames from first
-    to last; `strided` takes every step-th frame of the window, as torchvision's models were trained;
-    `latent-vectors-service` is legacy.
-    `tail`: what becomes of the video's last frames, which no whole window may reach. `shift`: one more clip that ends
-    with the last frame; `clamp`: every start of the stride gets a clip, which repeats the last frame; `drop`: nothing.
-    """
-
-    stride: str = "0.5s"
-    sampling: Sampling = "pyslowfast"
-    tail: Tail = "shift"
-
-    def __post_init__(self) -> None:
-        match = TIMES.fullmatch(self.stride)
-        if not (match and float(match["seconds"]) > 0) and not (self.stride.isdecimal() and int(self.stride) > 0):
-            raise UsageError(f"{self.stride!r} is no stride: give seconds (0.5s) or a number of frames (16)")
-        for name, known in (("sampling", get_args(Sampling)), ("tail", get_args(Tail))):
-            if getattr(self, name) not in known:
-                raise UsageError(f"no {name} is named {getattr(self, name)!r}: take {', '.join(known)}")
-
-    @property
-    def stride_seconds(self) -> float | None:
-        """None where the stride is counted in frames."""
-        return float(self.stride[:-1]) if self.stride.endswith("s") else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +52,7 @@ class Clips:
 def clips_of(video: FrameTimes, clip: Clip, timing: Timing) -> Clips:
     """The table of clips of a video with at least one frame; empty only where `drop` leaves nothing."""
     rate = video.frame_rate if video.variable else nominal_rate(video.frame_rate)
-    offsets = member_offsets(clip, rate, timing.sampling)
+    offsets = member_offsets(clip, rate, clip.sampling if timing.sampling == "model" else timing.sampling)
     if video.variable:
         return _by_time(video, offsets / rate, timing)
     return _by_number(video.n, rate, offsets.astype(np.int64), timing)

@@ -23,16 +23,18 @@ from .tables import print_facts
 
 # fmt: off
 __all__ = [
-    "bench", "demo", "export", "infer", "merge", "models", "plan", "probe", "render", "run", "status", "submit",
-    "weights",
+    "bench", "demo", "embed", "export", "infer", "merge", "models", "plan", "probe", "render", "run", "status",
+    "submit", "weights",
 ]
 # fmt: on
 
 if TYPE_CHECKING:
     from .fixations import Source
+    from .merge import Run
     from .plan import Plan
     from .prepare import Request
     from .progress import Progress
+    from .timing import Timing
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -80,7 +82,7 @@ def plan(arguments: argparse.Namespace) -> int:
         for task, shard in enumerate(plan.shards)
         for part in shard
     ]
-    print_facts(plan.to_dict(), rows, ["task", "video", "frames", "results"], False)
+    print_facts(plan.to_dict(), rows, ["task", "video", "clips" if plan.of_clips else "frames", "results"], False)
     print(run)
     return 1 if failed else 0
 
@@ -156,44 +158,28 @@ def _warn_of_stand_ins(plan: Plan) -> None:
     from .weights import SYNTHETIC
 
     if plan.model.weights == SYNTHETIC:
-        text = f"{plan.model.name} has STAND-IN WEIGHTS: its maps mean nothing, they are for tests and benchmarks"
+        text = f"{plan.model.name} has STAND-IN WEIGHTS: its results mean nothing, they are for tests and benchmarks"
         print(f"streamsal: {text}", file=sys.stderr)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from .local import cuda_devices, infer_all
+    from .local import infer_all
     from .merge import merge as merge_run
     from .merge import open_run
     from .models import spec_of
-    from .plan import counted
-    from .prepare import find_videos, make_plan
     from .render import render as render_film
     from .signals import stop_on_signals
 
     progress = progress_of(arguments)
-    videos = find_videos(arguments.videos)
-    run = _new_run(arguments.output, videos)
-    failed: list[StreamsalError] = []
-    devices = cuda_devices() if arguments.device == "auto" else []
-    tasks = arguments.tasks or (None if (run / "plan.json").exists() else max(1, 4 * len(devices)))
-    request = _request(arguments, tasks)
-    fixations = _fixations(arguments)
+    fixations, request = _fixations(arguments), _request(arguments, None)
     if fixations is not None and not spec_of(request.model, **request.options).derived:
         raise UsageError(f"{request.model} does not depend on fixations: leave --fixations out")
-    _offer_to_fetch(request, progress)
-    plan = make_plan(
-        videos,
-        run,
-        request,
-        on_rejected=_report(arguments, failed) if len(videos) > 1 else None,
-        say=progress.say,
-    )
-    _warn_of_stand_ins(plan)
+    run, plan, devices, failed = _planned_here(arguments, progress)
     workers = arguments.decode_workers
     with stop_on_signals() as stop:
-        infer_all(run, devices or [arguments.device], decode_workers=workers, progress=progress, stop=stop)
+        infer_all(run, devices, decode_workers=workers, progress=progress, stop=stop)
         merged = merge_run(run, fixations=fixations, device=arguments.device, progress=progress, stop=stop)
-        names = [] if arguments.no_render else [video.name for video in plan.videos]
+        names = [] if arguments.no_render or plan.of_clips else [video.name for video in plan.videos]
         for name in names:
             print(
                 render_film(
@@ -202,11 +188,77 @@ def run(arguments: argparse.Namespace) -> int:
             )
     for path in merged:
         print(path)
-    holes = {name: maps.holes for name, maps in open_run(run).items() if len(maps.holes)}
+    with open_run(run) as opened:
+        holes = _say_holes(opened)
+    return 1 if failed or holes else 0
+
+
+def embed(arguments: argparse.Namespace) -> int:
+    from .embed import list_frames, write
+    from .local import infer_all
+    from .merge import merge as merge_run
+    from .merge import open_run
+    from .plan import Plan
+    from .signals import stop_on_signals
+
+    progress, failed = progress_of(arguments), []
+    if len(arguments.videos) == 1 and _is_run(Path(arguments.videos[0])):
+        run = Path(arguments.videos[0])
+        plan, devices = Plan.load(run / "plan.json"), [arguments.device]
+        _check_unset(arguments, run)
+    else:
+        run, plan, devices, failed = _planned_here(arguments, progress)
+    if arguments.list_frames:
+        print(*list_frames(run, plan), sep="\n")
+        return 1 if failed else 0
+    workers = arguments.decode_workers
+    with stop_on_signals() as stop:
+        infer_all(run, devices, decode_workers=workers, progress=progress, stop=stop)
+        merge_run(run, progress=progress, stop=stop)
+    with open_run(run) as opened:
+        folder = run / "vectors"
+        for path in write(
+            opened,
+            folder,
+            format=arguments.format,
+            aggregate=arguments.aggregate,
+            statistics=arguments.statistic,
+            array=arguments.array,
+        ):
+            print(path)
+        holes = _say_holes(opened)
+    return 1 if failed or holes else 0
+
+
+def _planned_here(
+    arguments: argparse.Namespace, progress: Progress
+) -> tuple[Path, Plan, list[str], list[StreamsalError]]:
+    """The run that is asked for, its plan, the devices of this machine that will compute it, and what is left out."""
+    from .local import cuda_devices
+    from .prepare import find_videos, make_plan
+
+    videos = find_videos(arguments.videos)
+    run = _new_run(arguments.output, videos)
+    failed: list[StreamsalError] = []
+    devices = cuda_devices() if arguments.device == "auto" else []
+    tasks = arguments.tasks or (None if (run / "plan.json").exists() else max(1, 4 * len(devices)))
+    request = _request(arguments, tasks)
+    _offer_to_fetch(request, progress)
+    on_rejected = _report(arguments, failed) if len(videos) > 1 else None
+    plan = make_plan(videos, run, request, on_rejected=on_rejected, say=progress.say)
+    _warn_of_stand_ins(plan)
+    return run, plan, devices or [arguments.device], failed
+
+
+def _say_holes(run: Run) -> bool:
+    """Names the frames without a picture; whether there are any."""
+    from .plan import counted
+
+    holes = {name: maps.holes for name, maps in run.items() if len(maps.holes)}
     for name, frames in holes.items():
         text = f"{name}: {counted(len(frames), 'hole')}, without a picture: frame {_some(frames.tolist())}"
         print(f"streamsal: {text}", file=sys.stderr)
-    return 1 if failed or holes else 0
+    return bool(holes)
 
 
 def _offer_to_fetch(request: Request, progress: Progress) -> None:
@@ -442,6 +494,8 @@ def _request(arguments: argparse.Namespace, tasks: int | None) -> Request:
         options["center_bias"] = False
     if arguments.backend:
         options["backend"] = arguments.backend
+    if arguments.clip_preset:
+        options["slow_first"] = True
     return Request(
         model=arguments.model,
         weights=arguments.weights,
@@ -456,8 +510,33 @@ def _request(arguments: argparse.Namespace, tasks: int | None) -> Request:
         long_side=arguments.long_side,
         px_per_degree=arguments.px_per_degree,
         stream=arguments.stream,
+        timing=_timing(arguments),
+        saliency=_saliency_run(arguments.pool),
         commercial_only=arguments.commercial_only,
     )
+
+
+def _timing(arguments: argparse.Namespace) -> Timing:
+    """Where clips begin, from --stride, --sampling, --tail and --preset."""
+    from .timing import Timing
+
+    given = {name: getattr(arguments, name) for name in ("stride", "sampling", "tail")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if arguments.clip_preset:
+        if given:
+            raise UsageError(f"--preset {arguments.clip_preset} sets --{next(iter(given))} itself: leave that out")
+        given = {"sampling": arguments.clip_preset}
+    return Timing(**given)
+
+
+def _saliency_run(pool: str | None) -> str:
+    """The run in --pool saliency:RUN."""
+    if pool is None:
+        return ""
+    kind, _, run = pool.partition(":")
+    if kind != "saliency" or not run:
+        raise UsageError(f"no way of pooling is named {pool!r}: give saliency:RUN")
+    return run
 
 
 def _fixations(arguments: argparse.Namespace) -> Source | None:

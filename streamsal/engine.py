@@ -19,7 +19,6 @@ from torch import Tensor
 
 from . import density
 from .batches import AHEAD, Job, assemble, assemble_clips, model_video, prefetch
-from .clips import Timing
 from .devices import inference, resolve_device, resolve_dtype
 from .errors import DeviceError, UsageError
 from .index import VideoIndex, index_video
@@ -28,6 +27,7 @@ from .models.spec import Batch, ClipBatch, Model, Output, Result, Video
 from .prepare import auto_batch_size, plan_video, video_clips
 from .progress import Meter
 from .second_pass import Deriver
+from .timing import Timing
 
 Dtype = Literal["auto", "fp32", "tf32", "fp16", "bf16"]
 

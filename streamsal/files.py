@@ -96,6 +96,7 @@ REASONS = {
     errno.ENOENT: "the folder does not exist",
     errno.ENOTDIR: "a part of the path is not a folder",
     errno.EMFILE: "too many files are open (see ulimit -n)",
+    errno.ENAMETOOLONG: "the name is too long",
     errno.EIO: "input/output error",
 }
 

@@ -115,6 +115,12 @@ class VideoIndex:
         return (self.n_frames - 1) / seconds if seconds > 0 else 25.0
 
     @property
+    def end_seconds(self) -> np.ndarray:
+        """(n_frames,) float64: when each frame gives way to the next, in seconds of the same clock."""
+        numerator, denominator = self.time_base
+        return self.pts_seconds + self.duration * (numerator / denominator)
+
+    @property
     def variable_rate(self) -> bool:
         """Steps between frames differ by more than the rounding of the clock to ticks explains."""
         steps = self.duration[:-1][np.diff(self.segment) == 0]
@@ -260,8 +266,7 @@ def summary(index: VideoIndex) -> dict[str, Any]:
     """What a person asks of a video, ready for JSON."""
     spacing = np.diff(np.append(index.entry_frame, index.n_frames))
     shown = index.frame_packet[index.frame_occurrence == 0]
-    first, last = float(index.pts_seconds[0]), float(index.pts_seconds[-1])
-    numerator, denominator = index.time_base
+    first = float(index.pts_seconds[0])
     return {
         "path": index.path,
         "bytes": index.size,
@@ -275,7 +280,7 @@ def summary(index: VideoIndex) -> dict[str, Any]:
         "frame_rate": index.frame_rate,
         "variable_rate": index.variable_rate,
         "start_seconds": first,
-        "duration_seconds": last - first + float(index.duration[-1]) * numerator / denominator,
+        "duration_seconds": float(index.end_seconds[-1]) - first,
         "clock_jumps": int(index.segment[-1]),
         "width": index.display_width,
         "height": index.display_height,

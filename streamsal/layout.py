@@ -32,7 +32,7 @@ class PartInfo:
     """What a group says of itself, written as its attributes: whose frames these are and how they came to be.
 
     `video` is the group's name. Rows are the frames start, start + every, ... below stop, or the clips of these
-    numbers, which begin at the frames `clip_start`; `timing` says how clips were cut. `height`, `width`: displayed
+    numbers, which begin at the frames `clip_start`; `clips` says what they are. `height`, `width`: displayed
     size in pixels, the size maps are read back at; `model_height`, `model_width`: the size that the model saw.
     `derived`: what `merge` adds to the outputs. `device`, `dtype`: what the model ran on, in which precision.
     """
@@ -58,7 +58,7 @@ class PartInfo:
     version: str = ""
     time_base: str = ""
     orientation: str = "displayed"
-    timing: str = ""
+    clips: str = ""
     clip_start: tuple[int, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class PartInfo:
     @classmethod
     def of(cls, plan: Plan, part: Part, *, outputs: Sequence[Output], **recorded: Any) -> PartInfo:
         """What the plan knows of a part; `recorded` is the rest (derived, constants, device, dtype, time_base ...)."""
-        video = plan.videos[part.video]
+        video, (clip, timing) = plan.videos[part.video], plan.of_clips or (None, None)
         return cls(
             plan_id=plan.id,
             video=video.name,
@@ -85,7 +85,7 @@ class PartInfo:
             store_dtype=plan.settings.store_dtype,
             batch_size=plan.batch_size,
             version=plan.version,
-            timing=json.dumps(asdict(plan.settings.timing)) if plan.settings.timing else "",
+            clips=json.dumps({**asdict(clip), **asdict(timing)}) if clip and timing else "",
             **recorded,
         )
 

@@ -20,9 +20,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .clips import Timing
 from .errors import MissingInput, PlanMismatch
 from .files import write_bytes
+from .timing import Clip, Timing
 
 FORMAT = 3
 
@@ -185,7 +185,8 @@ class PlannedVideo:
 class PlannedModel:
     """The model of a run: its name or file, its weights file, and the checksum of what these two hold.
 
-    `weights` is a path or "synthetic"; `center_bias` is the path of its center bias where that comes from a file.
+    `weights` is a path or "synthetic"; `center_bias` is the path of its center bias where that comes from a file;
+    `saliency` the run that places are weighed by, where vectors are pooled so, and `saliency_plan` that run's plan.
     """
 
     name: str
@@ -193,17 +194,21 @@ class PlannedModel:
     sha256: str = ""
     center_bias: str = ""
     center_bias_sha256: str = ""
+    saliency: str = ""
+    saliency_plan: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What changes the stored numbers beside video and model. `timing`: where clips begin, for clip models."""
+    """What changes the stored numbers beside video and model. `clip`, `timing`: of clip models, what one of their clips
+    is and where clips begin."""
 
     dtype: str = "auto"
     store_dtype: str = "float16"
     long_side: int | None = None
     px_per_degree: float | None = None
+    clip: Clip | None = None
     timing: Timing | None = None
 
 
@@ -224,8 +229,16 @@ class Plan:
         content = self.to_dict()
         for video in content["videos"]:
             del video["path"], video["mtime_ns"]
-        del content["version"], content["model"]["weights"], content["model"]["center_bias"]
+        for name in ("weights", "center_bias", "saliency"):
+            del content["model"][name]
+        del content["version"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def of_clips(self) -> tuple[Clip, Timing] | None:
+        """What a clip is and where clips begin, in a plan for a clip model."""
+        clip, timing = self.settings.clip, self.settings.timing
+        return (clip, timing) if clip and timing else None
 
     def rows(self, shard: int) -> int:
         """Number of results that a shard owns."""
@@ -250,10 +263,12 @@ class Plan:
     def from_dict(cls, content: Mapping[str, Any]) -> Plan:
         if content.get("format") != FORMAT:
             raise ValueError(f"plan format {content.get('format')} is not {FORMAT}")
-        timing = content["settings"]["timing"]
+        clip, timing = content["settings"]["clip"], content["settings"]["timing"]
         return cls(
             model=PlannedModel(**content["model"]),
-            settings=Settings(**{**content["settings"], "timing": timing and Timing(**timing)}),
+            settings=Settings(
+                **{**content["settings"], "clip": clip and Clip(**clip), "timing": timing and Timing(**timing)}
+            ),
             batch_size=content["batch_size"],
             videos=tuple(PlannedVideo(**video) for video in content["videos"]),
             shards=tuple(tuple(Part(**part) for part in shard) for shard in content["shards"]),
@@ -386,7 +401,7 @@ def differences(planned: Plan, wanted: Plan, *, shards: bool) -> list[str]:
             )
         else:
             found += _fields(f"{video.name}: ", video, other, skip={"path", "mtime_ns", "size"})
-    found += _fields("model ", planned.model, wanted.model, skip={"weights", "center_bias"})
+    found += _fields("model ", planned.model, wanted.model, skip={"weights", "center_bias", "saliency"})
     found += _fields("", planned.settings, wanted.settings)
     if planned.batch_size != wanted.batch_size:
         found.append(f"batch size {planned.batch_size} in the plan, {wanted.batch_size} now")

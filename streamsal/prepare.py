@@ -17,10 +17,11 @@ from typing import Any, Literal
 import numpy as np
 
 from . import __version__
-from .clips import Clip, Clips, FrameTimes, Timing, clips_of
+from .clips import Clips, FrameTimes, clips_of
 from .errors import BadInput, MissingInput, MissingWeights, PlanMismatch, StreamsalError, UsageError
 from .files import make_folder
 from .index import VideoIndex, index_video
+from .latent_vectors_service import legacy_clips
 from .locks import lock
 from .models import (
     DEFAULT_MODEL,
@@ -37,6 +38,7 @@ from .models import (
 from .models.spec import ModelSpec
 from .plan import Plan, PlannedModel, PlannedVideo, Settings, cut, differences
 from .staging import staged
+from .timing import Clip, Timing
 from .weights import checksum, find, missing
 
 # fmt: off
@@ -74,6 +76,7 @@ class Request:
     long_side: int | None = None
     px_per_degree: float | None = None
     timing: Timing = field(default_factory=Timing)
+    saliency: str = ""
     stream: int | None = None
     commercial_only: bool = False
 
@@ -114,7 +117,10 @@ def make_plan(
         for path, name in zip(paths, names, strict=True):
             try:
                 index = _index(path, Path(run), name, request.stream, old, say)
-                planned.append(_planned(index, name, spec, request))
+                video = _planned(index, name, spec, request)
+                if request.saliency:
+                    _check_weighable(request.saliency, video)
+                planned.append(video)
             except (MissingInput, BadInput) as failure:
                 if on_rejected is None or isinstance(failure, PlanMismatch):
                     raise
@@ -141,6 +147,8 @@ def model_options(request: Request) -> dict[str, Any]:
     Raises UsageError, MissingInput and BadInput for a center bias that the model cannot take.
     """
     options = with_stand_in_bias(request.model, request.weights, request.options)
+    if request.saliency:
+        options = {**options, "pool": "saliency"}
     given = options.get("center_bias")
     if given is None or not usual_center_bias(request.model):
         if isinstance(given, str):
@@ -166,8 +174,22 @@ def plan_model(request: Request, options: Mapping[str, Any]) -> PlannedModel:
         sha256=model_sha256(name, request.weights),
         center_bias=template,
         center_bias_sha256=checksum(Path(template)) if template else "",
+        saliency=os.path.abspath(request.saliency) if request.saliency else "",
+        saliency_plan=_saliency_plan(request.saliency).id if request.saliency else "",
         options=dict(options),
     )
+
+
+def _saliency_plan(run: str) -> Plan:
+    from .pooling import saliency_plan  # imports h5py, which planning can do without
+
+    return saliency_plan(run)
+
+
+def _check_weighable(run: str, video: PlannedVideo) -> None:
+    from .pooling import name_there
+
+    name_there(run, _saliency_plan(run), video)
 
 
 def center_bias_file(model: str, options: Mapping[str, Any]) -> str:
@@ -213,6 +235,7 @@ def _cut(
             store_dtype=request.store_dtype,
             long_side=request.long_side,
             px_per_degree=request.px_per_degree,
+            clip=spec.clip,
             timing=request.timing if spec.clip else None,
         ),
         batch_size=batch_size,
@@ -359,6 +382,8 @@ def plan_video(
 
 def video_clips(index: VideoIndex, clip: Clip, timing: Timing) -> Clips:
     """The clips of an indexed video: by the times of its frames where these vary, by number where its clock jumps."""
+    if timing.sampling == "latent-vectors-service":
+        return legacy_clips(index.pts_seconds, float(index.end_seconds[-1]))
     varies = index.variable_rate and bool(np.all(np.diff(index.pts_seconds) > 0))
     times = FrameTimes(pts_seconds=index.pts_seconds, frame_rate=index.frame_rate, variable=varies)
     return clips_of(times, clip, timing)
@@ -415,7 +440,7 @@ def auto_batch_size(videos: Sequence[PlannedVideo], spec: ModelSpec) -> int:
 
     def fitting(video: PlannedVideo) -> int:
         if spec.clip:
-            return int(max(1, min(8, MODEL_BYTES // max(1, spec.clip.bytes))))
+            return int(max(1, min(8, MODEL_BYTES // max(1, spec.bytes_per_clip))))
         staging = STAGING_BYTES // (video.height * video.width * 3)
         model = MODEL_BYTES // (video.model_height * video.model_width * bytes_per_px) if bytes_per_px else staging
         return max(1, int(min(32, staging, model)))

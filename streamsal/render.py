@@ -110,6 +110,8 @@ def render(
     with open_run(run) as opened:
         name = _the_video(opened, video)
         index, maps = _index_of(opened, name), opened[name]
+        if maps.first.readback is None and len(maps.shape()) != 2:
+            raise UsageError(f"{run} holds {maps.first.name} of {maps.info['model']}, no maps that a film could show")
         source = Path(index.path)
         if output.exists() and output.samefile(source):
             raise UsageError(f"{output} is the video itself: name another output")

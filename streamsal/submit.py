@@ -36,24 +36,26 @@ TASKS_OF_UNKNOWN_COST = 16
 
 def usual_tasks(videos: Sequence[PlannedVideo], model: str, seconds: float, say: Callable[[str], None]) -> int:
     """How many tasks of about `seconds` each there is work for, 16 for a model of unknown cost; says which it is."""
-    cost = MODELS[model].cost.partition(" GMAC")[0] if model in MODELS else ""
-    if not cost.isdigit():
+    cost, unit, _ = MODELS[model].cost.partition(" GMAC") if model in MODELS else ("", "", "")
+    if not unit:
         say(f"{TASKS_OF_UNKNOWN_COST} tasks, since the cost of {model} is not known: --tasks N for another number")
         return TASKS_OF_UNKNOWN_COST
-    macs_per_px = float(cost) * 1e9 / FULL_HD_PX
-    total = sum(
-        len(video.selection.frames)
-        * max(
-            min(video.every, video.past + 1 + video.future)
-            * (video.model_height * video.model_width * macs_per_px / MACS_PER_SECOND),
-            video.every * video.height * video.width / DECODED_PX_PER_SECOND,
-        )
-        for video in videos
-    )
+    macs = float(cost) * 1e9
+    total = sum(_seconds_per_result(video, macs) * len(video.selection.frames) for video in videos)
     n_tasks = max(1, math.ceil(total / seconds))
     share = math.ceil(total / n_tasks / 60)
     say(f"{counted(n_tasks, 'task')} of at most {counted(share, 'minute')} on an RTX 2080 Ti, as far as can be told")
     return n_tasks
+
+
+def _seconds_per_result(video: PlannedVideo, macs: float) -> float:
+    """`macs`: multiply-adds of one 1080p frame, or of one clip."""
+    if video.clips:
+        computed, decoded = macs, video.n_frames / video.clips
+    else:
+        frames, decoded = min(video.every, video.past + 1 + video.future), video.every
+        computed = frames * macs * video.model_height * video.model_width / FULL_HD_PX
+    return max(computed / MACS_PER_SECOND, decoded * video.height * video.width / DECODED_PX_PER_SECOND)
 
 
 def missing_tasks(run: Path, plan: Plan) -> list[int]:

@@ -14,12 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .clips import Timing
 from .errors import BadInput, Held, MissingInput, Stopped, StreamsalError
 from .files import make_folder
 from .heartbeat import Log, read_heartbeat
 from .locks import STALE_BEATS, Watch, beat_seconds
-from .plan import Plan, counted
+from .plan import Plan, PlannedVideo, counted
 from .progress import Meter, Progress
 from .scheduler import job_facts
 from .signals import Stop, stopped
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from .engine import Chunk
     from .layout import PartInfo
     from .models.spec import Model
+    from .pooling import Saliency
     from .store import ShardWriter
 
 
@@ -207,7 +207,7 @@ class Worker:
         """What each part of the shard will say of itself, and how to compute it; videos and weights are checked."""
         from .prepare import checked_index, video_clips
 
-        plan, parts = self.plan, self.plan.shards[log.task]
+        plan, parts, of_clips = self.plan, self.plan.shards[log.task], self.plan.of_clips
         indexes = [checked_index(log.run, plan.videos[part.video], stage=self._stage) for part in parts]
         model, device = self._model
 
@@ -221,7 +221,7 @@ class Worker:
         workers = share_cores(self._decode_workers)
         jobs = []
         for part, index in zip(parts, indexes, strict=True):
-            clips = model.spec.clip and video_clips(index, model.spec.clip, plan.settings.timing or Timing())
+            clips = of_clips and video_clips(index, *of_clips)
             info = PartInfo.of(
                 plan,
                 part,
@@ -242,11 +242,20 @@ class Worker:
                 device=device,
                 dtype=dtype,
                 clips=clips,
+                saliency=_saliency(plan, plan.videos[part.video]),
                 decode_workers=workers,
                 on_event=log.event,
             )
             jobs.append((info, job))
         return jobs
+
+
+def _saliency(plan: Plan, video: PlannedVideo) -> Saliency | None:
+    if not plan.model.saliency:
+        return None
+    from .pooling import Saliency
+
+    return Saliency(plan.model.saliency, video, plan.model.saliency_plan)
 
 
 def _shard_bytes(run: Path, task: int) -> int:

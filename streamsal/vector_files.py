@@ -154,6 +154,8 @@ def write_csd(videos: Iterable[Rows], path: str | Path, *, stems: Mapping[str, s
         data = h5.create_group(f"{root}/data")
         for rows in videos:
             facts = facts or dict(rows.facts)
+            if array != "features" and array not in rows.more:
+                raise UsageError(f"{rows.video} has no {array}: it has {', '.join(['features', *rows.more])}")
             values = rows.features if array == "features" else rows.more[array]
             known = has_vector(values)
             group = data.create_group(ids[rows.video])

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from streamsal.clips import Clip
 from streamsal.models.spec import ClipBatch, ModelSpec, Output, Result, Video
+from streamsal.timing import Clip
 
 sys.path.insert(0, str(Path(__file__).parent))
 from telltale import read_numbers

@@ -15,9 +15,7 @@ from program import TELLCLIP
 
 import streamsal
 from streamsal.clips import (
-    Clip,
     FrameTimes,
-    Timing,
     clips_of,
     linspace_float32,
     member_offsets,
@@ -29,6 +27,7 @@ from streamsal.maps import Maps
 from streamsal.merge import merge, open_run
 from streamsal.prepare import Request, make_plan
 from streamsal.task import infer
+from streamsal.timing import Clip, Timing
 
 FIXTURES = Path(__file__).parent / "fixtures" / "embeddings"
 CLIP = Clip(length=5, step=3, rate=25.0)  # a window of 15 frames at 25 per second: 0, 3, 7, 10, 14

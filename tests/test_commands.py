@@ -147,7 +147,7 @@ def test_stand_in_weights_are_loud(here: Path, capsys: pytest.CaptureFixture[str
     asked = ["film.mp4", "--model", "deepgaze_i", "--weights", "synthetic", "--end", "4", "--quiet", "-o", "stand_in"]
     for command in ("plan", "infer", "run"):
         assert main([command, *asked, *(["--no-render"] if command == "run" else [])]) == 0
-        assert "deepgaze_i has STAND-IN WEIGHTS: its maps mean nothing" in capsys.readouterr().err
+        assert "deepgaze_i has STAND-IN WEIGHTS: its results mean nothing" in capsys.readouterr().err
     assert main(["infer", "stand_in", "--commercial-only"]) == 0
     assert "STAND-IN" in capsys.readouterr().err
 

@@ -16,7 +16,6 @@ from films import write_film
 from program import SPEC_ONLY, end, start
 
 from streamsal import cli
-from streamsal.clips import Clip
 from streamsal.engine import stream
 from streamsal.errors import (
     BadInput,
@@ -44,6 +43,7 @@ from streamsal.prepare import (
     say_doubts,
     video_names,
 )
+from streamsal.timing import Clip
 from streamsal.weights import SYNTHETIC_SHA256, file_sha256
 
 
@@ -402,7 +402,8 @@ def test_auto_batch_size_leaves_the_model_2_gibibytes(index: VideoIndex) -> None
     specs = {need: replace(spec_of("uniform"), bytes_per_px=need) for need in (0, 120, 200, 600, 1e4)}
     assert [auto_batch_size([large], spec) for spec in specs.values()] == [8, 8, 4, 1, 1]
     assert auto_batch_size([replace(large, model_height=540, model_width=960)], specs[600]) == 4
-    clips = {need: replace(specs[0], clip=Clip(length=4, step=2, rate=30, bytes=need)) for need in (0, 5e8, 4e9)}
+    clip = Clip(length=4, step=2, rate=30)
+    clips = {need: replace(specs[0], clip=clip, bytes_per_clip=need) for need in (0, 5e8, 4e9)}
     assert [auto_batch_size([large], spec) for spec in clips.values()] == [8, 4, 1]
 
 

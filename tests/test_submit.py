@@ -128,6 +128,7 @@ def test_tasks_are_as_long_as_wished_where_the_model_s_cost_is_known(computed: P
     assert tasks("deepgaze_iie", video, video) == 23
     assert tasks("deepgaze_i", replace(video, every=10)) == 2  # decoding binds
     assert tasks("deepgaze_iie", replace(video, stop=10)) == 1
+    assert tasks("slowfast_r50_8x8", replace(video, clips=60_000, stop=60_000)) == 2  # 50.3 GMAC per clip: 13 minutes
     assert tasks("mine.py", video) == 16 and "the cost of mine.py is not known" in said[-1]
 
 

@@ -35,7 +35,8 @@ class Entry:
     """One line of `streamsal models`.
 
     `kind`: what it gives in the end. `weights`: names of the assets it needs, see weights.py: its checkpoint and its
-    usual center bias. `cost`: multiply-adds of one 1920 x 1080 frame.
+    usual center bias. `cost`: multiply-adds of one 1920 x 1080 frame, or of one clip. `variant`: which of the models in
+    its file it is, where that has several.
     """
 
     module: str
@@ -44,6 +45,23 @@ class Entry:
     kind: str = "log_density"
     weights: tuple[str, ...] = ()
     cost: str = "no network"
+    variant: str = ""
+
+
+def _clip_models(module: str, **gmac: float) -> dict[str, Entry]:
+    """Models of one file that give vectors of clips, with their cost per clip; each named as the asset it needs."""
+    return {
+        name: Entry(
+            module=f"streamsal.models.{module}",
+            summary=f"vectors of clips: {assets.ASSETS[name].about}",
+            licence="weights: none stated by their authors",
+            kind="features",
+            weights=(name,),
+            cost=f"{cost:g} GMAC",
+            variant=name,
+        )
+        for name, cost in gmac.items()
+    }
 
 
 MODELS: dict[str, Entry] = {
@@ -96,6 +114,22 @@ MODELS: dict[str, Entry] = {
         summary="every place equally likely; the chance level",
         licence="Apache-2.0",
     ),
+    **_clip_models(
+        "resnet3d",
+        x3d_xs=0.605,
+        x3d_s=1.96,
+        x3d_m=4.73,
+        x3d_l=18.4,
+        slowfast_r50_4x16=27.6,
+        slowfast_r50_8x8=50.3,
+        slowfast_r50_16x8_ssv2=100.6,
+        slowfast_r101_8x8=96.4,
+        slowfast_r101_16x8=163.1,
+        slow_r50_4x16=20.9,
+        slow_r50_8x8=41.7,
+        i3d_r50=28.4,
+        c2d_r50=32.7,
+    ),
 }
 
 
@@ -116,6 +150,7 @@ def create_model(
     """
     module, options = backend_of(name_or_path, with_stand_in_bias(name_or_path, weights, options))
     check_options(name_or_path, module, options)
+    options |= variant_of(name_or_path)
     if weights is not None:
         check_takes_weights(name_or_path, module)
         options["weights"] = weights
@@ -129,12 +164,19 @@ def spec_of(name_or_path: str | Path, **options: Any) -> ModelSpec:
     """A model's spec; without building its network, where its file has a `spec(**options)` or a `SPEC`."""
     module, options = backend_of(name_or_path, options)
     check_options(name_or_path, module, options)
+    options |= variant_of(name_or_path)
     if callable(getattr(module, "spec", None)):
         with naming_the_file(name_or_path, "in spec()"):
             return module.spec(**options)
     if isinstance(getattr(module, "SPEC", None), ModelSpec) and not options:
         return module.SPEC
     return create_model(name_or_path, **options).spec
+
+
+def variant_of(name_or_path: str | Path) -> dict[str, Any]:
+    """What tells a file with several models which of them is meant."""
+    entry = MODELS.get(str(name_or_path))
+    return {"variant": entry.variant} if entry and entry.variant else {}
 
 
 def backend_of(name_or_path: str | Path, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -276,7 +318,7 @@ def check_options(name_or_path: str | Path, module: Any, options: Mapping[str, A
     parameters = inspect.signature(module.build).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
-    known = [parameter.name for parameter in parameters if parameter.name not in ("weights", "device")]
+    known = [parameter.name for parameter in parameters if parameter.name not in ("weights", "device", "variant")]
     for option in options:
         if option not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"

@@ -15,10 +15,19 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .. import checkpoints
+from .. import latent_vectors_service as service
+from ..errors import UsageError
+from ..timing import Clip
+from .clip_frames import Recipe
+from .clip_model import ClipModel, clip_spec
+from .spec import Model, ModelSpec
 
 Weights = Mapping[str, Tensor]
 Kernels = tuple[tuple[int, ...], ...]
@@ -78,7 +87,7 @@ class Variant:
     pool: bool = False
 
 
-slowfast = partial(Variant, step=2, features=2304, kernels=(SLOW, FAST))
+_slowfast = partial(Variant, step=2, features=2304, kernels=(SLOW, FAST))
 
 
 # Frames, steps, sizes and alpha: PySlowFast, configs/Kinetics and configs/SSv2; R101: PyTorchVideo's model zoo.
@@ -87,16 +96,50 @@ VARIANTS: dict[str, Variant] = {
     "i3d_r50": Variant(frames=8, step=8, kernels=(I3D,), pool=True, gmac=28.4),
     "slow_r50_4x16": Variant(frames=4, step=16, kernels=(SLOW,), gmac=20.9),
     "slow_r50_8x8": Variant(frames=8, step=8, kernels=(SLOW,), gmac=41.7),
-    "slowfast_r50_4x16": slowfast(frames=32, alpha=8, fusion=5, gmac=27.6),
-    "slowfast_r50_8x8": slowfast(frames=32, alpha=4, fusion=7, gmac=50.3),
-    "slowfast_r50_16x8_ssv2": slowfast(frames=64, alpha=4, fusion=7, classes=174, short_side=224, gmac=100.6),
-    "slowfast_r101_8x8": slowfast(frames=32, alpha=4, fusion=5, blocks=R101, gmac=96.4),
-    "slowfast_r101_16x8": slowfast(frames=64, alpha=4, fusion=5, blocks=R101, kernels=HALF, gmac=163.1),
+    "slowfast_r50_4x16": _slowfast(frames=32, alpha=8, fusion=5, gmac=27.6),
+    "slowfast_r50_8x8": _slowfast(frames=32, alpha=4, fusion=7, gmac=50.3),
+    "slowfast_r50_16x8_ssv2": _slowfast(frames=64, alpha=4, fusion=7, classes=174, short_side=224, gmac=100.6),
+    "slowfast_r101_8x8": _slowfast(frames=32, alpha=4, fusion=5, blocks=R101, gmac=96.4),
+    "slowfast_r101_16x8": _slowfast(frames=64, alpha=4, fusion=5, blocks=R101, kernels=HALF, gmac=163.1),
     "x3d_xs": Variant(frames=4, step=12, crop=160, short_side=182, blocks=X3D_SMALL, gmac=0.605),
     "x3d_s": Variant(frames=13, step=6, crop=160, short_side=182, blocks=X3D_SMALL, gmac=1.96),
     "x3d_m": Variant(frames=16, step=5, blocks=X3D_SMALL, gmac=4.73),
     "x3d_l": Variant(frames=16, step=5, crop=312, short_side=356, blocks=X3D_LARGE, gmac=18.4),
 }
+
+
+def spec(*, variant: str, logits: bool = False, pool: str = "", slow_first: bool = False) -> ModelSpec:
+    """`logits`, `pool` as for `clip_spec`. `slow_first`: clips of the latent-vectors service, see `SlowFirst`."""
+    facts = VARIANTS[variant]
+    if slow_first and facts.alpha is None:
+        raise UsageError(f"{variant} has one pathway, and the preset is for slow and fast ones: take a slowfast model")
+    clip = (
+        Clip(length=1 + service.FAST, step=service.SLOT, rate=service.FPS)
+        if slow_first
+        else Clip(length=facts.frames, step=facts.step, rate=facts.rate)
+    )
+    return clip_spec(variant, clip, recipe(variant, slow_first=slow_first), logits=logits, pool=pool)
+
+
+def build(
+    weights: str | Path | Weights | None = None,
+    *,
+    device: torch.device | str,
+    variant: str,
+    logits: bool = False,
+    pool: str = "",
+    slow_first: bool = False,
+) -> Model:
+    """`weights` as for `checkpoints.clip_weights`, the rest as for `spec`."""
+    wanted = spec(variant=variant, logits=logits, pool=pool, slow_first=slow_first)
+    net = network(checkpoints.clip_weights(variant, weights, partial(template, variant)), variant).to(device)
+    return ClipModel(wanted, SlowFirst(net) if slow_first else net, recipe(variant, slow_first=slow_first))
+
+
+def recipe(variant: str, *, slow_first: bool = False) -> Recipe:
+    facts = VARIANTS[variant]
+    short_side, position = (facts.crop, "left") if slow_first else (facts.short_side, "center")
+    return Recipe(family="pyslowfast", resize=short_side, crop=facts.crop, mean=MEAN, std=STD, position=position)
 
 
 def packed(clips_ncthw: Tensor, alpha: int) -> list[Tensor]:
@@ -163,6 +206,19 @@ class ResNet3D(nn.Module):
     def probabilities(self, clips_ncthw: Tensor, train_crop: int) -> Tensor:
         """(n, classes) as PySlowFast tests: a softmax at each of the `positions`, and their mean."""
         return self.logits(self.positions(clips_ncthw, train_crop)).softmax(-1).mean((1, 2))
+
+
+class SlowFirst:
+    """A SlowFast whose clips have their one slow frame in front of the fast ones."""
+
+    def __init__(self, net: ResNet3D) -> None:
+        self.net, self.vector, self.logits = net, net.vector, net.logits
+
+    def maps(self, clips_ncthw: Tensor) -> list[Tensor]:
+        return self.net.maps_of([clips_ncthw[:, :, :1], clips_ncthw[:, :, 1:]])
+
+    def features(self, clips_ncthw: Tensor) -> Tensor:
+        return self.vector([x.mean((2, 3, 4)) for x in self.maps(clips_ncthw)])
 
 
 class Stems(nn.Module):

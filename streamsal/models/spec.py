@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from ..clips import Clip
+from ..timing import Clip
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +109,8 @@ class ModelSpec:
     long_side      longer side in pixels of the pictures it was trained on, or None; larger frames are computed as they
                    are, and planning recommends --long-side
     min_side       the least height and width in pixels that it can compute; planning refuses smaller frames
-    bytes_per_px   device memory it needs per pixel of a frame, so that planning can choose a batch size
+    bytes_per_px   device memory it needs per pixel of a frame, so that planning can choose a batch size;
+                   `bytes_per_clip` likewise for clips
     constants      names of the arrays that reading the outputs back needs beside them, the same for all frames of a
                    video; `Model.constants` gives them and they are stored once
     derived        outputs that `merge` computes of the stored ones in a second pass over the whole video, in order and
@@ -132,6 +133,7 @@ class ModelSpec:
     long_side: int | None = None
     min_side: int = 1
     bytes_per_px: float = 0.0
+    bytes_per_clip: float = 0.0
     constants: tuple[str, ...] = ()
     derived: tuple[Output, ...] = ()
     autocast: bool = False

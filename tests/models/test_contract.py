@@ -19,8 +19,9 @@ from streamsal.prepare import check_size
 
 TELLTALE = Path(__file__).parents[1] / "telltale.py"
 telltale = model_module(TELLTALE)
-NETWORKS = [name for name, entry in MODELS.items() if entry.weights]
-EVERY_MODEL = pytest.mark.parametrize("name", [*MODELS, str(TELLTALE)], ids=[*MODELS, "telltale"])
+OF_FRAMES = [name for name, entry in MODELS.items() if not entry.variant]  # those of clips: test_clip_model
+NETWORKS = [name for name in OF_FRAMES if MODELS[name].weights]
+EVERY_MODEL = pytest.mark.parametrize("name", [*OF_FRAMES, str(TELLTALE)], ids=[*OF_FRAMES, "telltale"])
 SLOTS = 4
 CUT = 31
 
