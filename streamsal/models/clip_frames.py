@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -79,6 +80,7 @@ def crop_box(height: int, width: int, recipe: Recipe) -> tuple[float, float, flo
 
 
 def placement(height: int, width: int, recipe: Recipe) -> Placement:
+    """Where the square of a height x width frame lies, in pixels of the resized frame."""
     new_height, new_width = _resized_size(height, width, recipe)
     rows, columns = new_height - recipe.crop, new_width - recipe.crop
     top, left = _middle(rows, recipe), _middle(columns, recipe)
@@ -109,6 +111,7 @@ def _middle(room: int, recipe: Recipe) -> int:
     return math.ceil(room / 2) if recipe.family == "pyslowfast" else round(room / 2)
 
 
+@cache  # because a copy to a GPU waits for what the GPU is doing
 def _per_channel(values: tuple[float, float, float], device: torch.device) -> Tensor | float:
     # One number for all channels where there is one: a third of the time, because pixels lie together in memory.
     return values[0] if len(set(values)) == 1 else torch.tensor(values, device=device).view(3, 1, 1)
