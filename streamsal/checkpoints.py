@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,9 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "model_state")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """Weights of a clip network under the keys of ours, and whose file they come from."""
+    """Weights of a clip network under the keys of ours, and whose they were; None of stand-ins."""
 
-    origin: Origin
+    origin: Origin | None
     weights: dict[str, Tensor]
 
 
@@ -87,20 +87,21 @@ def clip_weights(
     name: str,
     source: str | Path | Mapping[str, Tensor] | None,
     template_of: Callable[[Mapping[str, Tensor] | None], Mapping[str, Tensor]],
-) -> dict[str, Tensor]:
+) -> Checkpoint:
     """The weights of the clip network `name`, with exactly the keys, shapes and dtypes of its template, on the CPU.
 
     `source` is what it is for `load`; a file or mapping may have any publisher's keys. `template_of` gives the template
     of these weights under our keys, or of the official ones for None. Raises MissingWeights, BadInput, MissingInput.
     """
     if isinstance(source, str) and source == weights.SYNTHETIC:
-        return synthetic.state_dict(template_of(None), adjust=synthetic.ADJUST["residual_video"])
+        stand_ins = synthetic.state_dict(template_of(None), adjust=synthetic.ADJUST["residual_video"])
+        return Checkpoint(origin=None, weights=stand_ins)
     if isinstance(source, Mapping):
-        found, where = translations.translated(source), "the mapping given as weights"
+        found, where = _translated(source), "the mapping given as weights"
     else:
         path = weights.find(name) if source is None else Path(source)
-        found, where = load_checkpoint(path).weights, str(path)
-    return fitted(name, found, template_of(found), where)
+        found, where = load_checkpoint(path), str(path)
+    return replace(found, weights=fitted(name, found.weights, template_of(found.weights), where))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -114,12 +115,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         found = read(path)
         inner = found.get("model_state")
         found = inner if isinstance(inner, Mapping) else found
-    origin = translations.origin_of(found)
-    if origin is None:
+    checkpoint = _translated(found)
+    if checkpoint.origin is None:
         unknown = f"something unknown ({len(found)} entries: {_some(list(found))})" if found else "an empty dictionary"
         what = identity(found) or unknown
         raise BadInput(f"{path} is no checkpoint of a clip network: it is {what}")
-    return Checkpoint(origin=origin, weights=translations.translated(found))
+    return checkpoint
+
+
+def _translated(found: Mapping[str, Any]) -> Checkpoint:
+    return Checkpoint(origin=translations.origin_of(found), weights=translations.translated(found))
 
 
 def read(path: Path) -> Mapping[str, Any]:

@@ -110,7 +110,7 @@ def test_other_shapes_are_named() -> None:
     with pytest.raises(BadInput, match=r"1 of 3 tensors of another shape \(norm\.running_var is \(5,\), not \(4,\)\)"):
         checkpoints.load("deepgaze_i", wrong, TEMPLATE)
     with pytest.raises(BadInput, match="of another shape"):
-        checkpoints.load("deepgaze_i", {**WEIGHTS, "norm.running_var": "text"}, TEMPLATE)
+        checkpoints.load("deepgaze_i", {**WEIGHTS, "norm.running_var": "text"}, TEMPLATE)  # type: ignore[arg-type]
 
 
 def test_a_data_parallel_checkpoint_is_recognized() -> None:
@@ -224,7 +224,7 @@ def test_a_file_of_full_size_is_read_to_the_bit(tmp_path: Path) -> None:
     weights = stand_ins("x3d_s", longest=9999)
     assert sum(map(torch.numel, weights.values())) > 3_790_000
     path = saved(tmp_path / "x3d_s.pyth", {"model_state": weights})
-    assert_equal(checkpoints.clip_weights("x3d_s", path, lambda _: template("x3d_s", 9999)), weights)
+    assert_equal(checkpoints.clip_weights("x3d_s", path, lambda _: template("x3d_s", 9999)).weights, weights)
 
 
 def test_a_file_of_torch_and_python_2_is_read_to_the_bit(tmp_path: Path) -> None:
@@ -243,12 +243,12 @@ def test_a_file_of_caffe2_becomes_pyslowfast_s_to_the_bit(tmp_path: Path, name: 
     path = caffe2_file(tmp_path / "w.pyth", keys(name), weights, text=text)
     found = checkpoints.load_checkpoint(path)
     assert found.origin == "caffe2"
-    assert_equal(checkpoints.clip_weights(network, path, lambda _: template(network)), weights)
+    assert_equal(checkpoints.clip_weights(network, path, lambda _: template(network)).weights, weights)
 
 
 def test_a_file_of_a_clip_network_is_the_official_one_or_any_other_or_a_mapping(tmp_path: Path) -> None:
     def loaded(source: str | Path | Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        return checkpoints.clip_weights("slowfast_r50_8x8", source, lambda _: template("slowfast_r50_8x8"))
+        return checkpoints.clip_weights("slowfast_r50_8x8", source, lambda _: template("slowfast_r50_8x8")).weights
 
     weights, names = stand_ins("slowfast_r50_8x8"), keys("slowfast_r50_8x8_caffe2_names")
     with pytest.raises(MissingWeights, match="streamsal weights fetch slowfast_r50_8x8\n"):
@@ -270,7 +270,7 @@ def test_the_template_is_made_of_what_was_found() -> None:
         return template("x3d_s") if found is None else {key: value for key, value in found.items()}
 
     weights = stand_ins("x3d_s_pytorchvideo")
-    found = checkpoints.clip_weights("x3d_s", weights, template_of)
+    found = checkpoints.clip_weights("x3d_s", weights, template_of).weights
     assert "s2.pathway0_res0.branch1_bn.weight" not in found and len(found) == len(weights)
     checkpoints.clip_weights("x3d_s", "synthetic", template_of)
     assert seen[0] is not None and seen[0].keys() == found.keys() and seen[1] is None
@@ -279,7 +279,7 @@ def test_the_template_is_made_of_what_was_found() -> None:
 def test_stand_ins_of_residual_networks_are_damped_at_the_end_of_each_block() -> None:
     key = "s2.pathway0_res0.branch2.c_bn.weight"
     like = {key: torch.empty(8), "s2.pathway0_res0.branch2.b_bn.weight": torch.empty(8)}
-    found = checkpoints.clip_weights("x3d_s", "synthetic", lambda _: like)
+    found = checkpoints.clip_weights("x3d_s", "synthetic", lambda _: like).weights
     plain = synthetic.state_dict(like)
     assert torch.equal(found.pop(key), plain.pop(key) * 0.25)
     assert_equal(found, plain)

@@ -132,7 +132,9 @@ def build(
 ) -> Model:
     """`weights` as for `checkpoints.clip_weights`, the rest as for `spec`."""
     wanted = spec(variant=variant, logits=logits, pool=pool, slow_first=slow_first)
-    net = network(checkpoints.clip_weights(variant, weights, partial(template, variant)), variant).to(device)
+    found = checkpoints.clip_weights(variant, weights, partial(template, variant))
+    halved = VARIANTS[variant].pool or (variant == "c2d_r50" and found.origin == "pytorchvideo")  # theirs has the pool
+    net = network(found.weights, variant, pool=halved).to(device)
     return ClipModel(wanted, SlowFirst(net) if slow_first else net, recipe(variant, slow_first=slow_first))
 
 

@@ -284,3 +284,11 @@ def test_network_is_for_inference_and_takes_no_copy() -> None:
     assert not any(module.training for module in net.modules())
     assert not any(value.requires_grad for value in net.parameters())
     assert all(value.data_ptr() == weights[key].data_ptr() for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize(("keys", "halved"), [("c2d_r50", False), ("c2d_r50_pytorchvideo", True)])
+def test_the_publisher_of_a_c2d_decides_what_its_weights_cannot_tell(keys: str, halved: bool) -> None:
+    shapes = json.loads((FIXTURES / "keys" / f"{keys}.json").read_text())
+    weights = {key: synthetic.stand_in(key, tuple(shape), torch.float32) for key, shape in shapes.items()}
+    model = resnet3d.build(weights, device="cpu", variant="c2d_r50")
+    assert model.network.pool is halved  # type: ignore[attr-defined]
