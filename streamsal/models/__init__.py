@@ -130,6 +130,19 @@ MODELS: dict[str, Entry] = {
         i3d_r50=28.4,
         c2d_r50=32.7,
     ),
+    **_clip_models(
+        "torchvision_video",
+        r3d_18=40.7,
+        mc3_18=43.3,
+        r2plus1d_18=40.5,
+        s3d=143.8,
+        swin3d_t=87.8,
+        swin3d_s=165.7,
+        swin3d_b=281.3,
+        mvit_v1_b=70.6,
+        mvit_v2_s=64.2,
+    ),
+    **_clip_models("mvit", mvit_v1_b_32x3=235.8, mvit_v2_s_16x4=64.2, mvit_v2_b_32x3=224.5),
 }
 
 

@@ -41,11 +41,17 @@ class PoolingNetwork(ClipNetwork, Protocol):
     def vector(self, pooled: list[Tensor]) -> Tensor: ...
 
 
-def clip_spec(name: str, clip: Clip, recipe: Recipe, *, logits: bool = False, pool: str = "") -> ModelSpec:
-    """The spec of the clip model that the asset of that name is of. `logits`: with class scores; `pool` "saliency":
-    with `features_salient`. Raises UsageError for another pool."""
+def clip_spec(
+    name: str, clip: Clip, recipe: Recipe, *, logits: bool = False, pool: str = "", averages: bool = True
+) -> ModelSpec:
+    """The spec of the clip model that the asset of that name is of. `logits`: with class scores.
+
+    `pool` "saliency": with `features_salient`. Raises UsageError for another, and for a network that `averages` no map.
+    """
     if pool not in ("", "saliency"):
         raise UsageError(f"no way of pooling is named {pool!r}: give --pool saliency:RUN")
+    if pool and not averages:
+        raise UsageError(f"{name} has no map to pool by saliency: its vector is that of a class token")
     outputs = [Output(name="features", kind="features", units="as the network gives them", exact=True)]
     if pool:
         outputs.append(Output(name="features_salient", kind="features", units="as features", exact=True))
@@ -71,8 +77,6 @@ class ClipModel:
         self.spec, self.network, self.recipe = spec, network, recipe
         names = {output.name for output in spec.outputs}
         self.with_logits, self.with_salient = "logits" in names, "features_salient" in names
-        if self.with_salient and not hasattr(network, "maps"):
-            raise UsageError(f"{spec.name} has no map to pool by saliency: its vector is that of a class token")
 
     @property
     def cells(self) -> int:

@@ -11,6 +11,8 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -18,7 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.video.mvit import MSBlockConfig, MViT
 
+from .. import checkpoints
 from ..errors import BadInput
+from ..timing import Clip
+from .clip_frames import Recipe
+from .clip_model import ClipModel, clip_spec
+from .spec import Model, ModelSpec
 
 Weights = Mapping[str, Tensor]
 Kernel = tuple[int, ...]  # times, rows, columns; empty: nothing is pooled
@@ -113,6 +120,32 @@ VARIANTS: dict[str, Variant] = {
     "mvit_v2_s_16x4": Variant(frames=16, step=4, gmac=64.2, layout=_layout_2(16, (1, 3, 14))),
     "mvit_v2_b_32x3": Variant(frames=32, step=3, gmac=224.5, layout=_layout_2(24, (2, 5, 21))),
 }
+
+
+def spec(*, variant: str, logits: bool = False, pool: str = "") -> ModelSpec:
+    """`logits` as for `clip_spec`; `pool` is refused, for want of a map."""
+    facts = VARIANTS[variant]
+    clip = Clip(length=facts.frames, step=facts.step, rate=facts.rate)
+    return clip_spec(variant, clip, recipe(variant), logits=logits, pool=pool, averages=False)
+
+
+def build(
+    weights: str | Path | Weights | None = None,
+    *,
+    device: torch.device | str,
+    variant: str,
+    logits: bool = False,
+    pool: str = "",
+) -> Model:
+    """`weights` as for `checkpoints.clip_weights`, the rest as for `spec`."""
+    wanted = spec(variant=variant, logits=logits, pool=pool)
+    found = checkpoints.clip_weights(variant, weights, partial(template, variant))
+    return ClipModel(wanted, network(found.weights, variant).to(device), recipe(variant))
+
+
+def recipe(variant: str) -> Recipe:
+    facts = VARIANTS[variant]
+    return Recipe(family="pyslowfast", resize=facts.short_side, crop=facts.crop, mean=MEAN, std=STD)
 
 
 class ClassToken(nn.Module):

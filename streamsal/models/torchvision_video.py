@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,9 +20,13 @@ from torchvision.models import video
 from torchvision.models.video.mvit import MViT
 from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
 
+from .. import checkpoints
+from ..timing import Clip
 from . import mvit
 from .clip_frames import Recipe
+from .clip_model import ClipModel, clip_spec
 from .mvit import ClassToken, linear
+from .spec import Model, ModelSpec
 
 Weights = Mapping[str, Tensor]
 
@@ -74,6 +79,28 @@ VARIANTS: dict[str, Variant] = {
     "mvit_v1_b": transformer(constructor=video.mvit_v1_b, gmac=70.6),
     "mvit_v2_s": transformer(constructor=video.mvit_v2_s, gmac=64.2),
 }
+
+
+def spec(*, variant: str, logits: bool = False, pool: str = "") -> ModelSpec:
+    """`logits`, `pool` as for `clip_spec`."""
+    facts = VARIANTS[variant]
+    clip = Clip(length=facts.frames, step=facts.step, rate=facts.rate, sampling="strided")
+    averages = not variant.startswith("mvit")
+    return clip_spec(variant, clip, facts.recipe, logits=logits, pool=pool, averages=averages)
+
+
+def build(
+    weights: str | Path | Weights | None = None,
+    *,
+    device: torch.device | str,
+    variant: str,
+    logits: bool = False,
+    pool: str = "",
+) -> Model:
+    """`weights` as for `checkpoints.clip_weights`, the rest as for `spec`."""
+    wanted = spec(variant=variant, logits=logits, pool=pool)
+    found = checkpoints.clip_weights(variant, weights, partial(template, variant))
+    return ClipModel(wanted, network(found.weights, variant).to(device), VARIANTS[variant].recipe)
 
 
 class Averaged(nn.Module):
