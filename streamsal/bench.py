@@ -156,6 +156,8 @@ def load(settings: Settings, device: torch.device, say: Callable[[str], None]) -
         weights = SYNTHETIC
     say(f"loading {name}")
     network = create_model(name, weights=weights, device=device, **settings.options)
+    if network.spec.clip:
+        raise UsageError(f"{name} answers for clips, and these stages are those of frames: see benchmarks/embed.py")
     if weights is None:
         return network, "official" if name in MODELS and MODELS[name].weights else "none"
     return network, SYNTHETIC if weights == SYNTHETIC else Path(weights).name

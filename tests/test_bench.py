@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from program import run
+from program import TELLCLIP, run
 
 from streamsal.bench import Case, Settings, Steps, bench, load, measured, parse_size, print_tables
 from streamsal.errors import UsageError
@@ -110,6 +110,11 @@ def test_sizes_are_read_as_people_write_them(text: str, size: tuple[int, int]) -
 def test_what_is_no_size_is_refused() -> None:
     with pytest.raises(UsageError, match="'full hd' is no size"):
         parse_size("full hd")
+
+
+def test_a_model_of_clips_is_refused() -> None:
+    with pytest.raises(UsageError, match="tellclip.py answers for clips"):
+        load(Settings(model=TELLCLIP), torch.device("cpu"), lambda text: None)
 
 
 @pytest.mark.needs_cuda
