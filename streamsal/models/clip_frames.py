@@ -16,6 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# Of PySlowFast, and of what torchvision took over from it, in RGB of 0 ... 1.
+GRAY_MEAN = (0.45, 0.45, 0.45)
+GRAY_STD = (0.225, 0.225, 0.225)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:

@@ -23,15 +23,13 @@ from torchvision.models.video.mvit import MSBlockConfig, MViT
 from .. import checkpoints
 from ..errors import BadInput
 from ..timing import Clip
-from .clip_frames import Recipe
+from .clip_frames import GRAY_MEAN, GRAY_STD, Recipe
 from .clip_model import ClipModel, clip_spec
 from .spec import Model, ModelSpec
 
 Weights = Mapping[str, Tensor]
 Kernel = tuple[int, ...]  # times, rows, columns; empty: nothing is pooled
 
-MEAN = (0.45, 0.45, 0.45)  # of PySlowFast, RGB in 0 ... 1
-STD = (0.225, 0.225, 0.225)
 
 WIDTH = 96  # channels of the first block, and of every head
 PATCH = (2, 4, 4)  # frames, rows and columns from one token to the next
@@ -145,7 +143,7 @@ def build(
 
 def recipe(variant: str) -> Recipe:
     facts = VARIANTS[variant]
-    return Recipe(family="pyslowfast", resize=facts.short_side, crop=facts.crop, mean=MEAN, std=STD)
+    return Recipe(family="pyslowfast", resize=facts.short_side, crop=facts.crop, mean=GRAY_MEAN, std=GRAY_STD)
 
 
 class ClassToken(nn.Module):

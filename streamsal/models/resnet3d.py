@@ -25,7 +25,7 @@ from .. import checkpoints
 from .. import latent_vectors_service as service
 from ..errors import UsageError
 from ..timing import Clip
-from .clip_frames import Recipe
+from .clip_frames import GRAY_MEAN, GRAY_STD, Recipe
 from .clip_model import ClipModel, clip_spec
 from .spec import Model, ModelSpec
 
@@ -33,8 +33,6 @@ Weights = Mapping[str, Tensor]
 Kernels = tuple[tuple[int, ...], ...]
 Shapes = dict[str, tuple[int, ...]]
 
-MEAN = (0.45, 0.45, 0.45)  # of PySlowFast, RGB in 0 ... 1
-STD = (0.225, 0.225, 0.225)
 
 # Frames under the first kernel of a block (of the stem, then of s2 ... s5), repeated along the blocks of a stage.
 C2D: Kernels = ((1,), (1,), (1,), (1,), (1,))
@@ -141,7 +139,9 @@ def build(
 def recipe(variant: str, *, slow_first: bool = False) -> Recipe:
     facts = VARIANTS[variant]
     short_side, position = (facts.crop, "left") if slow_first else (facts.short_side, "center")
-    return Recipe(family="pyslowfast", resize=short_side, crop=facts.crop, mean=MEAN, std=STD, position=position)
+    return Recipe(
+        family="pyslowfast", resize=short_side, crop=facts.crop, mean=GRAY_MEAN, std=GRAY_STD, position=position
+    )
 
 
 def packed(clips_ncthw: Tensor, alpha: int) -> list[Tensor]:

@@ -22,8 +22,7 @@ from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
 
 from .. import checkpoints
 from ..timing import Clip
-from . import mvit
-from .clip_frames import Recipe
+from .clip_frames import GRAY_MEAN, GRAY_STD, Recipe
 from .clip_model import ClipModel, clip_spec
 from .mvit import ClassToken, linear
 from .spec import Model, ModelSpec
@@ -40,7 +39,7 @@ KINETICS = Recipe(
 )
 KINETICS_LARGE = Recipe(family="torchvision", resize=(256, 256), crop=224, mean=KINETICS.mean, std=KINETICS.std)
 IMAGENET = Recipe(family="torchvision", resize=256, crop=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-GRAY = Recipe(family="torchvision", resize=256, crop=224, mean=mvit.MEAN, std=mvit.STD)
+GRAY = Recipe(family="torchvision", resize=256, crop=224, mean=GRAY_MEAN, std=GRAY_STD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from streamsal import synthetic
-from streamsal.models import resnet3d
+from streamsal.models import clip_frames, resnet3d
 from streamsal.models.resnet3d import VARIANTS, ResNet3D
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/embeddings"
@@ -96,7 +96,7 @@ def measured(case: str) -> dict[str, np.ndarray]:
 def clips_of(case: str) -> Tensor:
     frames = torch.from_numpy(measured(case)["frames"])
     clips = (frames if frames.ndim == 5 else frames[None]).permute(0, 4, 1, 2, 3)
-    return (clips / 255 - resnet3d.MEAN[0]) / resnet3d.STD[0]
+    return (clips / 255 - clip_frames.GRAY_MEAN[0]) / clip_frames.GRAY_STD[0]
 
 
 def from_pytorchvideo(variant: str, case: str) -> dict[str, Tensor]:
