@@ -1,63 +1,38 @@
-"""The scale that is burned into a film: colors and texts in, a small RGB picture with opacity out, pressed onto planes.
+"""What is burned into a film's corners: colors and texts in, a small RGB picture with opacity out, pressed onto planes.
 
-Brings its own letters, 5 x 7 dots, because a render must not depend on the fonts of a machine.
+The scale lies bottom right, frame number and time top left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from .canvas import Canvas
+from .lettering import text
 
-_DOTS = {  # rows from top to bottom, five dots each
-    "0": ".###. #...# #..## #.#.# ##..# #...# .###.",
-    "1": "..#.. .##.. ..#.. ..#.. ..#.. ..#.. .###.",
-    "2": ".###. #...# ....# ...#. ..#.. .#... #####",
-    "3": "##### ...#. ..#.. ...#. ....# #...# .###.",
-    "4": "...#. ..##. .#.#. #..#. ##### ...#. ...#.",
-    "5": "##### #.... ####. ....# ....# #...# .###.",
-    "6": "..##. .#... #.... ####. #...# #...# .###.",
-    "7": "##### ....# ...#. ..#.. .#... .#... .#...",
-    "8": ".###. #...# #...# .###. #...# #...# .###.",
-    "9": ".###. #...# #...# .#### ....# ...#. .##..",
-    ".": "..... ..... ..... ..... ..... .##.. .##..",
-    "%": "##... ##..# ...#. ..#.. .#... #..## ...##",
-    "x": "..... ..... #...# .#.#. ..#.. .#.#. #...#",
-    "a": "..... ..... .###. ....# .#### #...# .####",
-    "d": "....# ....# .##.# #..## #...# #...# .####",
-    "e": "..... ..... .###. #...# ##### #.... .###.",
-    "f": "..##. .#..# .#... ###.. .#... .#... .#...",
-    "i": "..#.. ..... .##.. ..#.. ..#.. ..#.. .###.",
-    "m": "..... ..... ##.#. #.#.# #.#.# #...# #...#",
-    "n": "..... ..... #.##. ##..# #...# #...# #...#",
-    "o": "..... ..... .###. #...# #...# #...# .###.",
-    "p": "..... ..... ####. #...# ####. #.... #....",
-    "r": "..... ..... #.##. ##..# #.... #.... #....",
-    "s": "..... ..... .###. #.... .###. ....# ####.",
-    "u": "..... ..... #...# #...# #...# #..## .##.#",
-    "v": "..... ..... #...# #...# #...# .#.#. ..#..",
-    " ": "..... ..... ..... ..... ..... ..... .....",
-}
 _PANEL_OPACITY = 0.65
 _TEXT = (235, 235, 235)
+
+Corner = Literal["top left", "bottom right"]  # as shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """A small picture in the planes of one canvas, for its corner that is shown bottom right."""
+    """A small picture in the planes of one canvas, for one of its corners."""
 
     corner: tuple[bool, bool]  # at the last row, at the last column of the decoded picture
     keep: Sequence[np.ndarray]
     add: Sequence[np.ndarray]
 
     @classmethod
-    def of(cls, rgb: np.ndarray, opacity: np.ndarray, canvas: Canvas) -> Stamp:
+    def of(cls, rgb: np.ndarray, opacity: np.ndarray, canvas: Canvas, *, corner: Corner = "bottom right") -> Stamp:
         turn = canvas.orientation
-        corner = turn.decoded(np.arange(4).reshape(2, 2))
-        last_row, last_column = np.argwhere(corner == 3)[0].astype(bool)
+        corners = turn.decoded(np.array([["top left", ""], ["", "bottom right"]]))
+        last_row, last_column = np.argwhere(corners == corner)[0].astype(bool)
         samples, alpha = turn.decoded(canvas.samples(rgb)), turn.decoded(np.rint(opacity * 256).astype(np.int64))
         keep, add = [], []
         for number in range(3):
@@ -98,6 +73,34 @@ def _digits(value: float) -> str:
     return f"{value:.3g}" if 0.001 <= value < 1000 else f"{value:.0f}"
 
 
+def difference_legend(table: np.ndarray, maximum: float, names: tuple[str, str], height: int, width: int) -> Drawing:
+    """A bar from `maximum` bits in favor of the second of two models to as many in favor of the first."""
+    bound, middle = _digits(maximum), text("0")
+    low, high = text(f"-{bound}"), text(f"+{bound} bits")
+    first, second = text(f"{names[0]} more"), text(f"{names[1]} more")
+    length = max(2 * high.shape[1] + 24, first.shape[1] + second.shape[1] + 12)
+    bar = np.repeat(table[np.linspace(0, 255, length).astype(int)][None], 7, axis=0)
+    drawing, marks = np.zeros((29, length, 3)), np.zeros((29, length))
+    for dots, top, left in (
+        (low, 10, 0),
+        (middle, 10, (length - middle.shape[1]) // 2),
+        (high, 10, length - high.shape[1]),
+        (second, 21, 0),
+        (first, 21, length - first.shape[1]),
+    ):
+        marks[top : top + 7, left : left + dots.shape[1]] = dots
+    drawing[marks > 0] = _TEXT
+    drawing[:7], marks[:7] = bar, 1
+    return _panel(drawing, marks, height, width)
+
+
+def line_panel(line: str, height: int, width: int) -> Drawing:
+    """A line of text for the top left corner of a picture of `height` x `width`."""
+    dots = text(line)
+    drawing = np.full((*dots.shape, 3), _TEXT, float)
+    return _panel(drawing, dots.astype(float), height, width, corner="top left")
+
+
 def contour_legend(colors: Mapping[str, np.ndarray], height: int, width: int) -> Drawing:
     """The color of each region's border and the probability that it holds."""
     labels = [text(label) for label in colors]
@@ -114,19 +117,16 @@ def contour_legend(colors: Mapping[str, np.ndarray], height: int, width: int) ->
     return _panel(drawing, marks, height, width)
 
 
-def text(line: str) -> np.ndarray:
-    """(7, w) bool dots of a line of text."""
-    letters = [np.array([[dot == "#" for dot in row] for row in _DOTS[letter].split()]) for letter in line]
-    return np.concatenate([np.pad(letter, ((0, 0), (0, 1))) for letter in letters], axis=1)[:, :-1]
-
-
-def _panel(drawing: np.ndarray, marks: np.ndarray, height: int, width: int) -> Drawing:
+def _panel(
+    drawing: np.ndarray, marks: np.ndarray, height: int, width: int, *, corner: Corner = "bottom right"
+) -> Drawing:
     """The drawing on a dark pane with a margin around it, in dots as large as the picture allows."""
     pane = np.pad(drawing * (marks > 0)[..., None], ((5, 5), (6, 6), (0, 0)))
     opacity = np.maximum(np.pad(marks, ((5, 5), (6, 6))), _PANEL_OPACITY)
     room = min((height - 8) // (2 * pane.shape[0]), (width - 8) // pane.shape[1])
     dot = max(1, min(round(height / 400), room))
     pane, opacity = (np.repeat(np.repeat(a, dot, axis=0), dot, axis=1) for a in (pane, opacity))
-    # Even sides keep the pane on the grid of subsampled chroma; the margin lies right and below, where it is pressed.
-    far_y, far_x = (side % 2 + 2 * max(1, height // 100) for side in opacity.shape)
-    return np.pad(pane, ((0, far_y), (0, far_x), (0, 0))), np.pad(opacity, ((0, far_y), (0, far_x)))
+    # Even sides keep the pane on the grid of subsampled chroma; the margin lies towards the corner.
+    margin = [side % 2 + 2 * max(1, height // 100) for side in opacity.shape]
+    around = [(far, 0) if corner == "top left" else (0, far) for far in margin]
+    return np.pad(pane, (*around, (0, 0))), np.pad(opacity, around)

@@ -4,16 +4,9 @@ import numpy as np
 import pytest
 
 from streamsal.colormaps import colormap
-from streamsal.legend import contour_legend, scale_legend, text
+from streamsal.legend import Drawing, contour_legend, difference_legend, line_panel, scale_legend
 
 TABLE = colormap("inferno")
-
-
-def test_letters_are_seven_dots_high_and_stand_apart() -> None:
-    assert text("0").shape == (7, 5)
-    assert text("10").shape == (7, 11)
-    assert not text("10")[:, 5].any()
-    assert len({text(letter).tobytes() for letter in "0123456789.%x"}) == 13
 
 
 @pytest.mark.parametrize("maximum", [4.0, 15.4, 123.4, 0.0456, 31000.0])
@@ -26,7 +19,12 @@ def test_any_maximum_can_be_written(maximum: float, scale: str) -> None:
 
 @pytest.mark.parametrize("size", [(64, 160), (270, 480), (1080, 1920), (2160, 3840), (1920, 1080)])
 def test_a_legend_is_readable_and_small_at_every_size(size: tuple[int, int]) -> None:
-    for rgb, opacity in (scale_legend(TABLE, 12, "max of video", *size), contour_legend({"50%": TABLE[9]}, *size)):
+    drawings: list[Drawing] = [
+        scale_legend(TABLE, 12, "max of video", *size),
+        contour_legend({"50%": TABLE[9]}, *size),
+        difference_legend(TABLE, 3, ("a", "b"), *size),
+    ]
+    for rgb, opacity in drawings:
         height, width = opacity.shape
         assert height < size[0] / 1.2 and width < size[1]
         assert height > size[0] / 40
@@ -40,3 +38,16 @@ def test_the_bar_runs_from_the_first_color_to_the_last() -> None:
     colored = np.flatnonzero((row == TABLE[255]).all(axis=-1))
     assert (row[6] == TABLE[0]).all()
     assert colored.size and colored[0] > 60
+
+
+def test_a_difference_names_the_model_at_either_end() -> None:
+    ends = [difference_legend(TABLE, 3, names, 1080, 1920)[1] for names in (("unisal", "center"), ("center", "unisal"))]
+    assert ends[0].shape == ends[1].shape and (ends[0] != ends[1]).any()
+
+
+@pytest.mark.parametrize("size", [(64, 160), (1080, 1920), (1920, 1080)])
+def test_a_line_of_text_has_a_margin_towards_its_corner(size: tuple[int, int]) -> None:
+    _, opacity = line_panel("123  0:04.9", *size)
+    assert opacity.shape[0] % 2 == opacity.shape[1] % 2 == 0
+    assert not opacity[:2].any() and not opacity[:, :2].any()
+    assert opacity[-1].all() and opacity[-1].max() < 1
