@@ -88,7 +88,7 @@ def plan(arguments: argparse.Namespace) -> int:
 
 
 def infer(arguments: argparse.Namespace) -> int:
-    from .plan import Plan, counted, tasks_named
+    from .plan import Plan, tasks_named
     from .prepare import find_videos, make_plan
     from .signals import stop_on_signals
     from .task import Worker
@@ -110,10 +110,7 @@ def infer(arguments: argparse.Namespace) -> int:
         if tasks is None and not (run / "plan.json").exists():
             tasks = number_of_tasks(os.environ, arguments.task_id, arguments.task_base)
         plan = make_plan(videos, run, _request(arguments, tasks), say=progress.say)
-    if arguments.num_tasks not in (None, len(plan.shards)):
-        raise PlanMismatch(
-            f"{run} is planned as {counted(len(plan.shards), 'task')}, not {arguments.num_tasks}: leave --num-tasks out"
-        )
+    _check_tasks(arguments.num_tasks, "--num-tasks", plan, run)
     _warn_of_stand_ins(plan)
     with stop_on_signals() as stop:
         worker = Worker(
@@ -140,8 +137,15 @@ def _check_unset(arguments: argparse.Namespace, run: Path) -> None:
         name for name in unset if name not in ("output", "commercial_only") and getattr(arguments, name) != unset[name]
     ]
     if given:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        options = ", ".join(f"--{name.removeprefix('clip_').replace('_', '-')}" for name in given)
         raise UsageError(f"{run} is planned, and {options} would change the plan: leave it out, or plan a new run")
+
+
+def _check_tasks(asked: int | None, option: str, plan: Plan, run: Path) -> None:
+    from .plan import counted
+
+    if asked not in (None, len(plan.shards)):
+        raise PlanMismatch(f"{run} is planned as {counted(len(plan.shards), 'task')}, not {asked}: leave {option} out")
 
 
 def _check_commercial(plan: Plan) -> None:
@@ -189,45 +193,66 @@ def run(arguments: argparse.Namespace) -> int:
     for path in merged:
         print(path)
     with open_run(run) as opened:
-        holes = _say_holes(opened)
+        holes = _say_holes(opened, plan)
     return 1 if failed or holes else 0
 
 
 def embed(arguments: argparse.Namespace) -> int:
-    from .embed import list_frames, write
+    from .embed import check, list_frames, with_clips, write
     from .local import infer_all
     from .merge import merge as merge_run
     from .merge import open_run
-    from .plan import Plan
     from .signals import stop_on_signals
 
     progress, failed = progress_of(arguments), []
     if len(arguments.videos) == 1 and _is_run(Path(arguments.videos[0])):
         run = Path(arguments.videos[0])
-        plan, devices = Plan.load(run / "plan.json"), [arguments.device]
-        _check_unset(arguments, run)
+        plan, devices = _planned_before(arguments, run), [arguments.device]
     else:
+        _check_gives_vectors(arguments)
         run, plan, devices, failed = _planned_here(arguments, progress)
     if arguments.list_frames:
         print(*list_frames(run, plan), sep="\n")
         return 1 if failed else 0
+    asked = {name: getattr(arguments, name) for name in ("format", "aggregate", "array")}
+    asked["statistics"] = arguments.statistic
+    check(run, plan, **asked)
+    for video in plan.videos:
+        if video.name not in with_clips(plan):
+            print(f"streamsal: {video.name}: no whole clip is in what was asked for, so no vector", file=sys.stderr)
     workers = arguments.decode_workers
     with stop_on_signals() as stop:
         infer_all(run, devices, decode_workers=workers, progress=progress, stop=stop)
         merge_run(run, progress=progress, stop=stop)
     with open_run(run) as opened:
-        folder = run / "vectors"
-        for path in write(
-            opened,
-            folder,
-            format=arguments.format,
-            aggregate=arguments.aggregate,
-            statistics=arguments.statistic,
-            array=arguments.array,
-        ):
+        for path in write(opened, run / "vectors", **asked):
             print(path)
-        holes = _say_holes(opened)
+        holes = _say_holes(opened, plan)
     return 1 if failed or holes else 0
+
+
+def _planned_before(arguments: argparse.Namespace, run: Path) -> Plan:
+    """The plan of a run that `embed` goes on with or only writes the vectors of."""
+    from .plan import Plan
+
+    plan = Plan.load(run / "plan.json")
+    _check_unset(arguments, run)
+    _check_tasks(arguments.tasks, "--tasks", plan, run)
+    if arguments.output:
+        raise UsageError(f"vectors of {run} go into {run / 'vectors'}: leave -o out")
+    if arguments.commercial_only:
+        _check_commercial(plan)
+    return plan
+
+
+def _check_gives_vectors(arguments: argparse.Namespace) -> None:
+    """Raises UsageError for a model of frames, before videos are read and weights asked for."""
+    from .models import spec_of
+    from .prepare import model_options
+
+    request = _request(arguments, None)
+    if spec_of(request.model, **model_options(request)).clip is None:
+        raise UsageError(f"{request.model} gives no vectors of clips: take a clip model, or `streamsal run`")
 
 
 def _planned_here(
@@ -250,11 +275,12 @@ def _planned_here(
     return run, plan, devices or [arguments.device], failed
 
 
-def _say_holes(run: Run) -> bool:
+def _say_holes(run: Run, plan: Plan) -> bool:
     """Names the frames without a picture; whether there are any."""
     from .plan import counted
 
-    holes = {name: maps.holes for name, maps in run.items() if len(maps.holes)}
+    stored = {video.name: run[video.name] for video in plan.videos if video.start < video.stop}
+    holes = {name: maps.holes for name, maps in stored.items() if len(maps.holes)}
     for name, frames in holes.items():
         text = f"{name}: {counted(len(frames), 'hole')}, without a picture: frame {_some(frames.tolist())}"
         print(f"streamsal: {text}", file=sys.stderr)
@@ -371,7 +397,7 @@ def submit(arguments: argparse.Namespace) -> int:
 
 def _planned(arguments: argparse.Namespace, progress: Progress) -> tuple[Path, Plan]:
     """The run that is named, its inputs as planned, or the one that the named videos are planned into."""
-    from .plan import Plan, counted
+    from .plan import Plan
     from .prepare import find_videos, make_plan
     from .submit import check_inputs, usual_tasks
 
@@ -380,10 +406,7 @@ def _planned(arguments: argparse.Namespace, progress: Progress) -> tuple[Path, P
         run = _existing_run(inputs[0] if inputs else arguments.output)
         plan = Plan.load(run / "plan.json")
         _check_unset(arguments, run)
-        if tasks not in (None, len(plan.shards)):
-            raise PlanMismatch(
-                f"{run} is planned as {counted(len(plan.shards), 'task')}, not {tasks}: leave --tasks out"
-            )
+        _check_tasks(tasks, "--tasks", plan, run)
         check_inputs(plan)
     else:
         videos = find_videos(inputs)

@@ -18,6 +18,7 @@ from .index import VideoIndex
 from .latent_vectors_service import legacy_slots, write_legacy
 from .maps import Maps
 from .merge import Run
+from .models import spec_of
 from .plan import Plan
 from .prepare import index_path, video_clips
 from .timing import Clip, Timing
@@ -36,29 +37,61 @@ def write(
     statistics: Sequence[Statistic] = (),
     array: str = "features",
 ) -> list[Path]:
-    """The vectors of every video of the run, or their means (see `vectors.aggregated`), as files; returns the paths.
+    """The vectors of every video of the run that has a clip, or their means, as files; returns the paths.
 
-    `array`: what goes into a csd file, which holds one vector per row: `features`, or `features_salient` and the like.
-    Raises UsageError where the run is of no clip model or the aggregate is none, WriteError, and what reading raises.
+    `aggregate`, `statistics`: see `vectors.aggregated`. `array`: what goes into a csd file, which holds one vector per
+    row: `features`, or `features_salient` and the like.
+    Raises what `check` raises, WriteError, and what reading raises.
     """
-    _, timing = clip_settings(run)
-    how, stems = Aggregation.parse(aggregate), file_stems(run.videos)
+    asked = {"format": format, "aggregate": aggregate, "statistics": statistics, "array": array}
+    plan = plan_of(run)
+    how = check(run.path, plan, **asked)
+    names, stems = with_clips(plan), file_stems(run.videos)
     if format == "latent-vectors-service":
-        if how.kind != "clip" or timing.sampling != format:
-            raise UsageError(f"--format {format} is for vectors of --preset {format}, as they are")
         return [
             write_legacy(vectors_of(run, name), _legacy_intervals(run, name), folder, stem=stems[name])
-            for name in run.videos
+            for name in names
         ]
-    rows = _rows(run, how, statistics)
+    rows = _rows(run, names, how, statistics)
     if format == "csd":
         name = run.path.stem if array == "features" else f"{run.path.stem}_{array}"
         return [write_csd(rows, Path(folder) / f"{name}.csd", stems=stems, array=array)]
     return write_vectors(rows, folder, format=format, stems=stems)
 
 
-def _rows(run: Run, how: Aggregation, statistics: Sequence[Statistic]) -> Iterator[Rows]:
-    for name in run.videos:
+def check(
+    path: Path, plan: Plan, *, format: Format, aggregate: str, statistics: Sequence[Statistic], array: str
+) -> Aggregation:
+    """How rows are to be made, said before anything is computed.
+
+    Raises UsageError for a run without clips and for what `write` cannot do with this one, MissingInput.
+    """
+    _, timing = clip_settings(path, plan)
+    how = Aggregation.parse(aggregate)
+    if format == "latent-vectors-service" and (how.kind != "clip" or timing.sampling != format):
+        raise UsageError(f"--format {format} is for vectors of --preset {format}, as they are")
+    if statistics and how.kind == "clip":
+        raise UsageError("--statistic is of several clips: give --aggregate interval:SECONDS or video as well")
+    if array != "features" and format != "csd":
+        raise UsageError(f"--array says what a csd file holds; a file of --format {format} holds all: leave it out")
+    if array != "features" and array not in (known := _arrays(plan, statistics)):
+        raise UsageError(f"{plan.model.name} gives no {array} here: it gives {', '.join(['features', *known])}")
+    return how
+
+
+def _arrays(plan: Plan, statistics: Sequence[Statistic]) -> list[str]:
+    """What rows hold beside their features."""
+    outputs = spec_of(plan.model.name, **plan.model.options).outputs
+    return [*(output.name for output in outputs[1:] if not output.scalar), *(f"features_{name}" for name in statistics)]
+
+
+def with_clips(plan: Plan) -> list[str]:
+    """Names of the videos that have a clip: `drop` leaves none of a video shorter than a window."""
+    return [video.name for video in plan.videos if video.start < video.stop]
+
+
+def _rows(run: Run, names: Sequence[str], how: Aggregation, statistics: Sequence[Statistic]) -> Iterator[Rows]:
+    for name in names:
         index = _index(run, name)
         span = float(index.pts_seconds[0]), float(index.end_seconds[-1])
         yield aggregated(vectors_of(run, name), how, span_seconds=span, statistics=statistics)
@@ -66,7 +99,7 @@ def _rows(run: Run, how: Aggregation, statistics: Sequence[Statistic]) -> Iterat
 
 def vectors_of(run: Run, name: str) -> Vectors:
     """What a run of a clip model holds of one video. Raises UsageError for a run of another kind."""
-    clip, timing = clip_settings(run)
+    clip, timing = clip_settings(run.path, plan_of(run))
     maps, index = run[name], _index(run, name)
     table = video_clips(index, clip, timing)
     chosen = np.searchsorted(table.start, maps.frame)
@@ -104,21 +137,25 @@ def _facts(maps: Maps, clip: Clip, timing: Timing, index: VideoIndex) -> dict[st
     }
 
 
-def clip_settings(run: Run) -> tuple[Clip, Timing]:
-    """Raises UsageError for a run without clips."""
+def plan_of(run: Run) -> Plan:
+    """Raises UsageError for a merged file without its run."""
     if run.plan is None:
         raise UsageError(
             f"{run.path} is a merged file alone: name the run directory, whose plan says what its clips are"
         )
-    of_clips = run.plan.of_clips
-    if of_clips is None:
-        raise UsageError(f"{run.path} is a run of {run.plan.model.name}, which gives no vectors of clips: use export")
-    return of_clips
+    return run.plan
+
+
+def clip_settings(path: Path, plan: Plan) -> tuple[Clip, Timing]:
+    """Raises UsageError for a run without clips."""
+    if plan.of_clips is None:
+        raise UsageError(f"{path} is a run of {plan.model.name}, which gives no vectors of clips: use export")
+    return plan.of_clips
 
 
 def planned_clips(run: Path, plan: Plan) -> Iterator[tuple[str, VideoIndex, Clips]]:
     """Of each video of a plan for a clip model: its name, its index and the clips that were asked for."""
-    clip, timing = clip_settings(Run(run, plan, {}))
+    clip, timing = clip_settings(run, plan)
     for video in plan.videos:
         index = VideoIndex.load(index_path(run, video.name))
         table = video_clips(index, clip, timing)
