@@ -1,6 +1,7 @@
 """Color tables as (256, 3) uint8: a name in, a table out; what they are used for is not known here.
 
-Each table is kept as base 85 of zlib of the steps from one entry to the next, channel by channel (uint8, wrapping).
+Each table is kept as base 85 of zlib of the steps from one entry to the next, channel by channel (uint8, wrapping);
+those that are formulas of our own are computed.
 """
 
 from __future__ import annotations
@@ -48,15 +49,58 @@ _TABLES = {
     ),
 }
 
-COLORMAPS = tuple(_TABLES)
+# Okabe and Ito, Color Universal Design, 2002: colors that stay apart for every kind of color vision.
+SUBJECT_COLORS = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0))
+_SKY_BLUE, _ORANGE = SUBJECT_COLORS[:2]
+_MIDDLE_LIGHTNESS = 0.25
+# Oklab: B. Ottosson, 2020; linear sRGB > cone responses, and their cube roots > lightness and two color axes.
+_TO_CONES = np.array(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+)
+_TO_LAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+)
+
+COLORMAPS = (*_TABLES, "blue_orange")
 
 
 @lru_cache
 def colormap(name: str) -> np.ndarray:
     """The (256, 3) uint8 RGB table `name`, read-only; a name we do not have is a UsageError listing those we have."""
-    if name not in _TABLES:
+    if name not in COLORMAPS:
         raise UsageError(f"there is no colormap {name!r}; choose one of {', '.join(COLORMAPS)}")
-    steps = np.frombuffer(zlib.decompress(b85decode(_TABLES[name])), np.uint8).reshape(3, 256)
-    table = np.ascontiguousarray(steps.cumsum(axis=1, dtype=np.uint8).T)
+    if name == "blue_orange":
+        table = _blue_orange()
+    else:
+        steps = np.frombuffer(zlib.decompress(b85decode(_TABLES[name])), np.uint8).reshape(3, 256)
+        table = np.ascontiguousarray(steps.cumsum(axis=1, dtype=np.uint8).T)
     table.flags.writeable = False
     return table
+
+
+def _blue_orange() -> np.ndarray:
+    """Sky blue over dark gray to orange, straight in Oklab, the ends about equally light.
+
+    Dark in the middle, as the other tables are dark at 0, so that what is large stands out from any film.
+    """
+    low, high = (np.cbrt(_linear(np.array(color)) @ _TO_CONES.T) @ _TO_LAB.T for color in (_SKY_BLUE, _ORANGE))
+    value = np.linspace(-1, 1, 256)[:, None]
+    lab = np.abs(value) * np.where(value < 0, low, high) + (1 - np.abs(value)) * np.array([_MIDDLE_LIGHTNESS, 0, 0])
+    linear = (lab @ np.linalg.inv(_TO_LAB).T) ** 3 @ np.linalg.inv(_TO_CONES).T
+    linear = linear.clip(0, 1)
+    encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.rint(encoded * 255).astype(np.uint8)
+
+
+def _linear(rgb: np.ndarray) -> np.ndarray:
+    """Light of sRGB colors, 0 to 255, as IEC 61966-2-1 encodes it."""
+    srgb = rgb / 255
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)

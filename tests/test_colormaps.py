@@ -29,7 +29,7 @@ def lightness(table: np.ndarray) -> np.ndarray:
     return np.where(luminance > 216 / 24389, 116 * np.cbrt(luminance) - 16, luminance * 24389 / 27)
 
 
-@pytest.mark.parametrize("name", COLORMAPS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_table_equals_the_published_one(name):
     table = colormap(name)
     assert table.shape == (256, 3) and table.dtype == np.uint8
@@ -45,6 +45,22 @@ def test_sequential_tables_only_get_lighter(name):
     assert (steps[3:] > steps[:-3]).all()
 
 
+def test_differences_get_lighter_and_more_colored_towards_both_ends() -> None:
+    table = colormap("blue_orange")
+    assert tuple(table[0].tolist()) == (86, 180, 233) and tuple(table[255].tolist()) == (230, 159, 0)
+    steps = lightness(table)
+    below, above = steps[127::-1], steps[128:]
+    assert (below[3:] > below[:-3]).all() and (above[3:] > above[:-3]).all()
+    np.testing.assert_allclose(below, above, atol=3)  # neither sign looks larger
+    assert np.ptp(table[127:129].astype(int), axis=1).max() <= 2  # gray where there is no difference
+
+
+def test_every_table_of_the_list_can_be_had() -> None:
+    assert set(COLORMAPS) == {*PUBLISHED, "blue_orange"}
+    for name in COLORMAPS:
+        assert colormap(name).shape == (256, 3)
+
+
 @pytest.mark.parametrize(("name", "brightest"), [("jet", 0.64), ("turbo", 0.49), ("coolwarm", 0.5)])
 def test_other_tables_get_darker_again(name, brightest):
     steps = lightness(colormap(name))
@@ -58,5 +74,7 @@ def test_a_table_cannot_be_changed_by_whoever_got_it():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(UsageError, match=r"rainbow.*inferno, viridis, magma, cividis, turbo, gray, coolwarm, jet"):
+    with pytest.raises(
+        UsageError, match=r"rainbow.*inferno, viridis, magma, cividis, turbo, gray, coolwarm, jet, blue_orange"
+    ):
         colormap("rainbow")
