@@ -12,7 +12,6 @@ Knows no network and no video file; pixels are counted from the frame's corner, 
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from typing import Literal
 import numpy as np
 
 from .density import nearest_indices
-from .errors import BadInput, MissingInput, UsageError
+from .errors import BadInput, UsageError
+from .gaze_tables import load_table
 
 LENGTH = 4  # fixations in a history, as many as DeepGaze III was trained with
 COLUMNS = ("start_seconds", "end_seconds", "x_px", "y_px")
@@ -113,40 +113,32 @@ def parse(text: str, *, scanpaths: int | None = None, seed: int | None = None) -
 
 
 def read(path: Path) -> Given:
-    """A table of fixations: csv, a header with `COLUMNS` in any order, one fixation per line, in order of time.
+    """A table of fixations as `gaze_tables` reads it: a header with `COLUMNS` in any order, in order of time.
 
-    A column `scanpath` tells several viewers apart. Other columns are ignored.
+    A column `scanpath` tells several viewers apart. Other columns are ignored. Unlike in an evaluation no row may be
+    without a time or a place: a history with a gap would be another history.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file, skipinitialspace=True)
-            if missing := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
-                header = ",".join(COLUMNS)
-                raise BadInput(f"{path} has no column {missing[0]}: its first line has to name them, {header}")
-            found: dict[str, list[tuple[float, ...]]] = {}
-            for line in table:
-                where = f"line {table.line_num} of {path}"
-                rows = found.setdefault((line.get("scanpath") or "").strip(), [])
-                rows.append(_fixation(where, line, rows[-1] if rows else None))
-    except FileNotFoundError:
-        raise MissingInput(f"no fixations at {path}: name a .csv file that exists") from None
-    except OSError as error:
-        raise MissingInput(f"{path} cannot be read ({error.strerror}): name a .csv file of fixations") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise BadInput(f"{path} is no table of text: save the fixations as csv in UTF-8") from None
+    table = load_table(path)
+    if missing := [name for name in COLUMNS if table.column(name) is None]:
+        header = ",".join(COLUMNS)
+        raise BadInput(f"{path} has no column {missing[0]}: its first line has to name them, {header}")
+    found: dict[str, list[tuple[float, ...]]] = {}
+    texts = zip(*(table.texts(name) for name in COLUMNS), strict=True)
+    for number, (scanpath, line) in enumerate(zip(table.texts("scanpath"), texts, strict=True)):
+        rows = found.setdefault(scanpath, [])
+        rows.append(_fixation(table.where(number), line, rows[-1] if rows else None))
     if not found:
         raise BadInput(f"{path} holds no fixation: give some, or use --fixations none")
     return Given(scanpaths=tuple(np.array(rows) for rows in found.values()), name=str(path))
 
 
-def _fixation(where: str, line: dict[str, str], before: tuple[float, ...] | None) -> tuple[float, ...]:
+def _fixation(where: str, line: tuple[str, ...], before: tuple[float, ...] | None) -> tuple[float, ...]:
     values = []
-    for name in COLUMNS:
-        text = line[name]
+    for name, text in zip(COLUMNS, line, strict=True):
         try:
             value = float(text)
-        except (TypeError, ValueError):
-            raise BadInput(f"{where}: {name} is {text!r}, not a number: correct it") from None
+        except ValueError:
+            raise BadInput(f"{where}: {name} is {text or None!r}, not a number: correct it") from None
         if not math.isfinite(value):
             raise BadInput(f"{where}: {name} is {text}: leave fixations out that have no time or place")
         values.append(value)
