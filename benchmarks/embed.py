@@ -10,8 +10,9 @@ batches that the network would get, which itself is left out:
   than that only who converts or decodes faster.
 Once on one thread; once on two cores, two runs decoded at once beside PyAV's frame threads.
 
-Then the largest resident memory of `streamsal embed` for a short and a long film, a new process each time; and whole
-tasks without their store, on all cores: clips per second, and seconds of film per second. Weights are stand-ins.
+Then the largest resident memory of `streamsal embed` for a short and a long film, a new process each time, in batches
+so small that the short film fills the queues between the stages, too; and whole tasks without their store, on all
+cores: clips per second, and seconds of film per second. Weights are stand-ins.
 
     python benchmarks/embed.py [--seconds 120] [--rounds 5] [-o results/embed.json]
 """
@@ -57,7 +58,8 @@ EMBED = """
 import shutil
 from streamsal.cli import main
 shutil.rmtree({run!r}, ignore_errors=True)
-assert main(["embed", {film!r}, "--weights", "synthetic", "--stride", "5s", "--quiet", "-o", {run!r}]) == 0
+assert main(["embed", {film!r}, "--weights", "synthetic", "--stride", "5s", "--batch-size", "2", "--quiet",
+             "-o", {run!r}]) == 0
 """
 
 
