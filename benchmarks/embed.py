@@ -157,16 +157,16 @@ def preparation(work: Work, rounds: int) -> dict[str, Samples]:
     }
 
 
-def peaks(options: argparse.Namespace) -> dict[int, list[float]]:
+def peaks(options: argparse.Namespace) -> dict[float, list[float]]:
     """Megabytes of `streamsal embed` by minutes of film."""
     films = {
-        minutes: long_clip(options.work_dir, frames=60 * FPS * minutes, width=192, height=108)
+        minutes: long_clip(options.work_dir, frames=round(60 * FPS * minutes), width=192, height=108)
         for minutes in (options.short, options.long)
     }
-    found: dict[int, list[float]] = {minutes: [] for minutes in films}
+    found: dict[float, list[float]] = {minutes: [] for minutes in films}
     for _ in range(min(options.rounds, FEW_ROUNDS)):
         for minutes, film in films.items():
-            run = options.work_dir / f"embed_{minutes}.streamsal"
+            run = options.work_dir / f"embed_{minutes:g}.streamsal"
             found[minutes].append(peak_megabytes(EMBED.format(film=str(film), run=str(run))))
             shutil.rmtree(run)
     return found
@@ -184,8 +184,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120, help="length of the film (default: 120)")
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=720)
-    parser.add_argument("--short", type=int, default=1, metavar="MINUTES", help="of film, for memory (default: 1)")
-    parser.add_argument("--long", type=int, default=20, metavar="MINUTES", help="of film, for memory (default: 20)")
+    parser.add_argument("--short", type=float, default=1, metavar="MINUTES", help="of film, for memory (default: 1)")
+    parser.add_argument("--long", type=float, default=20, metavar="MINUTES", help="of film, for memory (default: 20)")
     parser.add_argument("--clips", type=int, default=16, help="clips that networks are timed with (default: 16)")
     parser.add_argument("--models", nargs="*", default=[MODEL, "slowfast_r50_4x16"], help="networks to time")
     options = parser.parse_args()
@@ -222,7 +222,7 @@ def main() -> None:
         ],
     )
     table(
-        ["streamsal embed", *(f"{minutes} min" for minutes in memory)],
+        ["streamsal embed", *(f"{minutes:g} min" for minutes in memory)],
         [["peak memory in MB", *(f"{statistics.median(values):.0f}" for values in memory.values())]],
     )
     rates = {name: options.clips / median(samples) for name, samples in network.items()}
@@ -233,7 +233,7 @@ def main() -> None:
     report.finish(
         targets={
             **{f"{LOOP} / {OURS}, {where}": (value, ">=", SPEED_UP) for where, value in speed_up.items()},
-            f"peak memory, {options.long} / {options.short} minutes": (growth, "<=", WITHIN),
+            f"peak memory, {options.long:g} / {options.short:g} minutes": (growth, "<=", WITHIN),
         },
         clips=n_clips,
         frames=work.job.index.n_frames,
@@ -241,8 +241,9 @@ def main() -> None:
         levels_between=round(levels, 4),
         seconds_per_clip={where: rounded(found, per=n_clips) for where, found in prepared.items()},
         to_every_member_once={where: round(value, 4) for where, value in to_once.items()},
-        peak_megabytes={str(minutes): round(statistics.median(values), 1) for minutes, values in memory.items()},
-        spread_megabytes={str(minutes): round(max(values) - min(values), 1) for minutes, values in memory.items()},
+        peak_megabytes={f"{minutes:g}": round(statistics.median(values), 1) for minutes, values in memory.items()},
+        spread_megabytes={f"{minutes:g}": round(max(values) - min(values), 1) for minutes, values in memory.items()},
+        clips_timed=options.clips,
         clips_per_second={name: round(rate, 3) for name, rate in rates.items()},
         realtime_factor={name: round(rate * STRIDE_SECONDS, 3) for name, rate in rates.items()},
     )

@@ -44,6 +44,16 @@ def unfused():
     torch.set_num_threads(before)
 
 
+def test_the_loop_over_clips_shows_a_network_what_ours_does(tmp_path: Path) -> None:
+    size = ("--seconds", "6", "--width", "192", "--height", "108")
+    out, _ = benchmark(
+        "embed.py", "--work-dir", tmp_path, *size, "--rounds", "1", "--short", "0.2", "--long", "0.2", "--models"
+    )
+    report = json.loads(out.splitlines()[-1])
+    assert (report["clips"], report["frames"]) == (8, 150)
+    assert report["levels_between"] <= 1
+
+
 def result(device: str, rates: dict[int, float]) -> str:
     """A file as `streamsal bench --json` writes it; of each height the model's frames per second."""
     cases = [
