@@ -183,6 +183,19 @@ def test_listed_frames_are_those_that_the_model_saw(
     assert seen == len(FILMS)
 
 
+def test_of_a_part_of_a_video_the_clips_that_start_in_it(
+    talks: Path, silent: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embed(talks / "b/talk.mp4", *TELLTALE, "--start", "0.3s", "--end", "31", "--format", "npy", "-o", "r")
+    wanted = [(start + OFFSETS).tolist() for start in (10, 15, 20, 25, 30)]
+    facts = json.loads(Path("r/vectors/talk_tellclip.py.json").read_text())
+    assert np.load("r/vectors/talk_tellclip.py.npy").astype(int).tolist() == facts["frames"] == wanted
+    capsys.readouterr()
+    embed("r", "--list-frames")
+    listed = [line.split("\t")[3].split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [[*map(int, row)] for row in listed] == wanted
+
+
 def test_every_format_holds_the_same_vectors(x3d: Path) -> None:
     folder = x3d / "vectors"
     features = np.load(folder / "talk_x3d_xs.npy")
