@@ -363,6 +363,8 @@ def submit(arguments: argparse.Namespace) -> int:
     if not (local or arguments.dry_run):
         require_slurm()
     run, plan = _planned(arguments, progress)
+    if arguments.render and plan.of_clips:
+        raise UsageError(f"{plan.model.name} gives vectors, no maps that a film could show: leave --render out")
     sent = sent_before(run)
     if sent and not (local or arguments.dry_run or arguments.resume or arguments.force):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(sent[-1]["time"]))

@@ -340,6 +340,8 @@ def test_what_else_cannot_be_done_with_such_a_run(x3d: Path, silent: Path, capsy
     ):
         assert main([command[0], str(x3d), *command[1:], "--quiet"]) == 2
         assert sentence in capsys.readouterr().err
+    assert main(["submit", str(x3d), "--render", "--dry-run"]) == 2
+    assert "no maps that a film could show: leave --render out" in capsys.readouterr().err
 
 
 def test_no_vectors_of_a_run_of_frames(computed: Path, silent: Path, capsys: pytest.CaptureFixture[str]) -> None:
