@@ -154,6 +154,10 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--video", metavar="NAME", help="which video of the run (default: all)")
     export.add_argument("--native", action="store_true", help="at the stored resolution, not at the video's")
     _add_positions(export)
+
+    stats = command("stats", "tables of what maps are like, areas of interest, cuts", STATS_EXAMPLE)
+    _add_run(stats)
+    _add_stats(stats)
     return top
 
 
@@ -170,7 +174,9 @@ PLAN_EXAMPLE = "streamsal plan talk.mp4 --tasks 16 -o talk.streamsal"
 INFER_EXAMPLE = "streamsal infer talk.streamsal --task-id $SLURM_ARRAY_TASK_ID"
 SUBMIT_EXAMPLE = "streamsal submit talk.mp4 --gpu geforce_rtx_3090 --time 1:00:00 --throttle 8 --render"
 RENDER_EXAMPLE = "streamsal render talk.streamsal -o talk_overlay.mp4 --style side"
+STATS_EXAMPLE = "streamsal stats talk.streamsal --aoi faces.json --cuts"
 BENCH_EXAMPLE = "streamsal bench --sizes 720p,1080p --batch 4,8 --dtype fp16,bf16 --json a100.json"
+GAZE_HELP = "where people looked: a file or folder of recorded gaze"
 DEVICES = "auto|cpu|cuda|cuda:N|mps"
 MODEL_HELP = "default: deepgaze_iie, for embed x3d_s"
 WEIGHTS_HELP = "a checkpoint (default: the official one), or stand-ins for tests and benchmarks"
@@ -294,6 +300,16 @@ def _add_bench(made: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--seconds", type=float, default=5, metavar="S", help="for each stage (default: 5)")
     group.add_argument("--json", metavar="FILE", help="the last line, which is one JSON document, into a file as well")
+
+
+def _add_stats(made: argparse.ArgumentParser) -> None:
+    made.add_argument("-o", "--output", metavar="DIR", help="where to (default: RUN/stats)")
+    made.add_argument("--aoi", metavar="FILE", help="areas of interest, .json or .csv: the probability in each")
+    made.add_argument("--gaze", metavar="FILE", help=GAZE_HELP)
+    made.add_argument("--cuts", action="store_true", help="where the film is cut, seen in its pictures")
+    made.add_argument("--video", metavar="NAME", help="which video of the run (default: all)")
+    made.add_argument("--native", action="store_true", help="at the stored resolution, not at the video's")
+    _add_range(made)
 
 
 def _add_vectors(made: argparse.ArgumentParser) -> None:

@@ -23,8 +23,8 @@ from .tables import print_facts
 
 # fmt: off
 __all__ = [
-    "bench", "demo", "embed", "export", "infer", "merge", "models", "plan", "probe", "render", "run", "status",
-    "submit", "weights",
+    "bench", "demo", "embed", "export", "infer", "merge", "models", "plan", "probe", "render", "run", "stats",
+    "status", "submit", "weights",
 ]
 # fmt: on
 
@@ -479,6 +479,27 @@ def export(arguments: argparse.Namespace) -> int:
         stop=arguments.end,
         every=arguments.every,
         native=arguments.native,
+    ):
+        print(path)
+    return 0
+
+
+def stats(arguments: argparse.Namespace) -> int:
+    from .cores import usable_cores
+    from .stats import stats as write_tables
+
+    for path in write_tables(
+        _existing_run(arguments.run),
+        aois=arguments.aoi or (),
+        cuts=arguments.cuts,
+        gaze=arguments.gaze,
+        output=arguments.output,
+        video=arguments.video,
+        start=arguments.start,
+        stop=arguments.end,
+        native=arguments.native,
+        decode_workers=usable_cores(),
+        progress=progress_of(arguments),
     ):
         print(path)
     return 0
