@@ -145,6 +145,12 @@ def parser() -> argparse.ArgumentParser:
     render.add_argument("-o", "--output", metavar="FILE", help="film to write (default: RUN/<video>.<style>.mp4)")
     render.add_argument("--video", metavar="NAME", help="which video of the run (default: all)")
     _add_range(render)
+    group = render.add_argument_group("what to show")
+    group.add_argument("--compare", metavar="RUN2", help="this run's log density minus that of another, in bits")
+    group.add_argument("--gaze", metavar="FILE", help=GAZE_HELP)
+    group.add_argument(
+        "--gaze-density", metavar="SIGMA", help="the density of the gaze instead of the model's: 35px, or 1deg"
+    )
     _add_style(render)
 
     export = command("export", "maps as npy, npz, png or csv", "streamsal export talk.streamsal --format npy")
@@ -177,10 +183,12 @@ RENDER_EXAMPLE = "streamsal render talk.streamsal -o talk_overlay.mp4 --style si
 STATS_EXAMPLE = "streamsal stats talk.streamsal --aoi faces.json --cuts"
 BENCH_EXAMPLE = "streamsal bench --sizes 720p,1080p --batch 4,8 --dtype fp16,bf16 --json a100.json"
 GAZE_HELP = "where people looked: a file or folder of recorded gaze"
+STYLES = ("overlay", "side", "heatmap", "contour")
 DEVICES = "auto|cpu|cuda|cuda:N|mps"
 MODEL_HELP = "default: deepgaze_iie, for embed x3d_s"
 WEIGHTS_HELP = "a checkpoint (default: the official one), or stand-ins for tests and benchmarks"
 STAGE_HELP = "copy a video to this machine's own disk ($TMPDIR) before reading it, if it takes less than half of it"
+GAZE_HELP = "where people looked: a file or folder of recorded gaze"
 RUN_HELP = "run directory (default: $STREAMSAL_RUN, else the only *.streamsal here)"
 
 
@@ -347,7 +355,7 @@ def _add_submission(made: argparse.ArgumentParser) -> None:
         "--seconds-per-task", type=_positive, default=600, metavar="S", help="aim of the default of --tasks (600)"
     )
     group.add_argument("--render", action="store_true", default=None, help="make the film as well")
-    group.add_argument("--style", choices=("overlay", "side", "heatmap", "contour"))
+    group.add_argument("--style", choices=STYLES)
     group.add_argument(
         "--resume", action="store_true", help="only the tasks that are not done, with the same resources"
     )
@@ -390,13 +398,15 @@ def _add_fixations(made: argparse.ArgumentParser) -> None:
 
 def _add_style(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("how the film looks")
-    group.add_argument("--style", default="overlay", choices=("overlay", "side", "heatmap", "contour"))
-    group.add_argument("--colormap", default="inferno", metavar="NAME")
+    group.add_argument("--style", default="overlay", choices=STYLES)
+    group.add_argument("--colormap", metavar="NAME", help="default: inferno, for a comparison blue_orange")
     group.add_argument(
         "--scale", default="video", choices=("video", "frame"), help="one scale for the film, or per frame"
     )
     group.add_argument("--between", default="interpolate", choices=("interpolate", "hold", "none"), help="with --every")
     group.add_argument("--legend", action="store_true", help="burn in the value scale")
+    group.add_argument("--frame-number", action="store_true", help="burn in the number of every frame")
+    group.add_argument("--timestamp", action="store_true", help="burn in the time of every frame")
     group.add_argument("--codec", default="auto", metavar="auto|h264|hevc|av1|h264_nvenc...")
     group.add_argument("--crf", type=int, metavar="N", help="quality, smaller is better (default: 18 for h264)")
     group.add_argument("--preset", metavar="NAME", help="the encoder's speed preset (default: medium for h264)")

@@ -458,10 +458,11 @@ def render(arguments: argparse.Namespace) -> int:
     if arguments.output and len(wanted) > 1:
         raise UsageError(f"{run} holds {len(names)} videos: choose one with --video, or leave -o out")
     progress = progress_of(arguments)
+    shown = {"compare": arguments.compare, "gaze": arguments.gaze, "gaze_density": arguments.gaze_density}
     with stop_on_signals() as stop:
         for name in wanted:
             output = Path(arguments.output) if arguments.output else film_path(run, name, names, arguments.style)
-            style = _style(arguments, progress, stop)
+            style = _style(arguments, progress, stop) | shown
             print(render_film(run, output, video=name, start=arguments.start, stop=arguments.end, **style))
     return 0
 
@@ -521,6 +522,8 @@ def _style(arguments: argparse.Namespace, progress: Progress, stop: Callable[[],
         "scale": arguments.scale,
         "between": arguments.between,
         "legend": arguments.legend,
+        "frame_number": arguments.frame_number,
+        "timestamp": arguments.timestamp,
         "codec": arguments.codec,
         "crf": arguments.crf,
         "preset": arguments.preset,

@@ -1,7 +1,8 @@
-"""A map drawn onto a decoded picture: relative density and picture in, new picture out, on the picture's own planes.
+"""A map drawn onto a decoded picture: relative density, or difference of two, and picture in, new picture out.
 
-Colors are converted to the picture's matrix, range and depth once; after that a picture costs one enlargement of a
-small 8-bit map, table look-ups and integer arithmetic. Where nothing is drawn the samples stay as they were decoded.
+All on the picture's own planes. Colors are converted to its matrix, range and depth once; after that a picture costs
+one enlargement of a small 8-bit map, table look-ups and integer arithmetic. Where nothing is drawn the samples stay as
+they were decoded.
 Knows no files, no frame numbers and no models.
 """
 
@@ -16,7 +17,8 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from .canvas import Canvas, plane_of, plane_views
-from .legend import Stamp, contour_legend, scale_legend
+from .gaze_marks import Marks, draw_rings
+from .legend import Stamp, contour_legend, difference_legend, line_panel, scale_legend
 
 Style = Literal["overlay", "side", "heatmap", "contour"]
 STYLES: tuple[Style, ...] = get_args(Style)
@@ -46,12 +48,26 @@ class Ink:
 
 
 class Painter:
-    """Draws maps in one style. Holds swscale contexts, so make one per thread."""
+    """Draws maps in one style. Holds swscale contexts, so make one per thread.
 
-    def __init__(self, canvas: Canvas, *, style: Style, table: np.ndarray, opacity: float, legend: bool) -> None:
+    `difference_of`: the names of two models; maps are then differences, from -maximum to maximum, and the film below is
+    gray, because no two colors stand out from every film.
+    """
+
+    def __init__(
+        self,
+        canvas: Canvas,
+        *,
+        style: Style,
+        table: np.ndarray,
+        opacity: float,
+        legend: bool,
+        difference_of: tuple[str, str] | None = None,
+    ) -> None:
         self.canvas = canvas
         self.style: Style = style
         self.legend = legend
+        self.difference_of = difference_of
         self._table = table
         self._enlarge = VideoReformatter()
         self._conform = VideoReformatter()
@@ -61,12 +77,22 @@ class Painter:
         elif style == "heatmap":
             self._inks = [Ink.of(self._table, np.ones(256), canvas)]
         else:
-            self._inks = [Ink.of(self._table, opacity * overlay_opacity(), canvas)]
+            self._inks = [Ink.of(self._table, opacity * overlay_opacity(difference_of is not None), canvas)]
 
     def __call__(
-        self, picture: av.VideoFrame, density: np.ndarray | None, *, maximum: float, caption: str = ""
+        self,
+        picture: av.VideoFrame,
+        density: np.ndarray | None,
+        *,
+        maximum: float,
+        caption: str = "",
+        marks: Marks | None = None,
+        note: str = "",
     ) -> av.VideoFrame:
-        """A new picture. `density` (h, w) is relative to uniform, turned as shown; None leaves the picture plain."""
+        """A new picture. `density` (h, w) is relative to uniform, turned as shown; None leaves the picture plain.
+
+        `marks` of gaze lie on top of the map, `note` in the corner top left.
+        """
         picture = self.conform(picture)
         double = self.style == "side"
         along = 0 if self.canvas.orientation.transpose else 1
@@ -80,11 +106,19 @@ class Painter:
             original, targets = (second, first) if flipped else (first, second)
             _copy(sources, original)
         _copy(sources, targets)
+        if self.difference_of:
+            for chroma in targets[1:]:
+                chroma[...] = 1 << self.canvas.depth - 1
         if density is not None:
-            for level, ink in zip(self._levels(density, maximum), self._inks, strict=True):
+            for level, ink in zip(self._levels(density, maximum), self._inks, strict=False):
                 self._blend(targets, self.canvas.orientation.decoded(level), ink)
-            if self.legend:
-                self._stamp(maximum, caption).press(targets)
+        if marks is not None:
+            draw_rings(targets, self.canvas, marks)
+        if density is not None and self.legend:
+            self._stamp(maximum, caption).press(targets)
+        if note:
+            panel = line_panel(note, *self.canvas.displayed_size)
+            Stamp.of(*panel, self.canvas, corner="top left").press(targets)
         return drawn
 
     def conform(self, picture: av.VideoFrame) -> av.VideoFrame:
@@ -111,7 +145,9 @@ class Painter:
 
     def _levels(self, density: np.ndarray, maximum: float) -> list[np.ndarray]:
         if self.style == "contour":
-            return self._distances(density)
+            return self._distances(density) if density.any() else []
+        if self.difference_of:
+            return [np.rint(np.clip(density * (127.5 / maximum) + 127.5, 0, 255)).astype(np.uint8)]
         return [np.rint(np.clip(density * (255 / maximum), 0, 255)).astype(np.uint8)]
 
     def _distances(self, density: np.ndarray) -> list[np.ndarray]:
@@ -177,15 +213,21 @@ class Painter:
             if self.style == "contour":
                 colors = {f"{mass:.0%}": self._line_color(mass) for mass in reversed(MASSES)}
                 rgb, opacity = contour_legend(colors, height, width)
+            elif self.difference_of:
+                rgb, opacity = difference_legend(self._table, key[0], self.difference_of, height, width)
             else:
                 rgb, opacity = scale_legend(self._table, key[0], key[1], height, width)
             self._stamps[key] = Stamp.of(rgb, opacity, self.canvas)
         return self._stamps[key]
 
 
-def overlay_opacity() -> np.ndarray:
-    """(256,) opacity per level: rises with the value, so that low values show the film and not the table's dark end."""
-    value = np.arange(256) / 255
+def overlay_opacity(difference: bool = False) -> np.ndarray:
+    """(256,) opacity per level: rises with the value, so that low values show the film and not the table's dark end.
+
+    `difference`: rises from the two levels in the middle, where nothing is drawn, to both ends.
+    """
+    level = np.arange(256)
+    value = np.maximum(np.abs(level - 127.5) - 0.5, 0) / 127 if difference else level / 255
     return value * (2 - value)
 
 
@@ -247,12 +289,18 @@ def _enlarged_box(box: _Box, small: tuple[int, ...], big: tuple[int, ...]) -> tu
     return rows, columns
 
 
+def reduced_size(height: int, width: int) -> tuple[int, int]:
+    """A size of about MAP_CELLS for a map, its own where it has no more."""
+    factor = max(1, round((height * width / MAP_CELLS) ** 0.5))
+    return max(1, height // factor), max(1, width // factor)
+
+
 def reduced(density: np.ndarray) -> np.ndarray:
     """Averaged over blocks of cells, down to about MAP_CELLS."""
-    factor = round((density.size / MAP_CELLS) ** 0.5)
-    if factor <= 1:
+    size = reduced_size(*density.shape)
+    if size == density.shape:
         return density
-    edges = [np.arange(n // factor) * n // (n // factor) for n in density.shape]
+    edges = [np.arange(fewer) * n // fewer for n, fewer in zip(density.shape, size, strict=True)]
     sums = np.add.reduceat(np.add.reduceat(density, edges[0], axis=0), edges[1], axis=1)
     counts = [np.diff(edge, append=n) for edge, n in zip(edges, density.shape, strict=True)]
     return sums / (counts[0][:, None] * counts[1]).astype(np.float32)

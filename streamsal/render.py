@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 import tempfile
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -29,43 +29,43 @@ import numpy as np
 
 from .canvas import Canvas, blank_picture
 from .colormaps import colormap as color_table
+from .content import Content, content_of, index_of, opened, the_video
 from .cores import usable_cores
 from .decode import Frame, VideoReader
 from .encoders import choose_encoder
 from .errors import Stopped, StreamsalError, UsageError
 from .files import write_error
+from .gaze import Gaze
+from .gaze_marks import Marks
 from .index import VideoIndex
-from .maps import Maps
-from .merge import Run, open_run
+from .merge import open_run
 from .mux import Encoder, SegmentWriter, Timeline, container_format, join
-from .overlay import STYLES, Painter, Style, reduced
-from .prepare import Position, checked_index, frame_at, index_path
+from .overlay import STYLES, Painter, Style
+from .prepare import Position, frame_at
 from .progress import Progress
+from .shown_maps import FLAT as FLAT
+from .shown_maps import Between, Shown, film_maximum
+from .shown_maps import Densities as Densities
 from .signals import Stop, stopped
-from .store import DONE
 
 Scale = Literal["video", "frame"]
-Between = Literal["interpolate", "hold", "none"]
 
-SCALE_FRAMES = 2000  # frames looked at for the scale of the whole film, evenly spread
-SCALE_QUANTILE = 0.95  # of their peaks: a few sharper ones may clip, so that they do not dim all others
-FLAT = 4.0  # times uniform: a density that peaks lower is shown as weak, not stretched to full color
 DRAWING_THREADS = 3
 AHEAD = 6  # pictures in work between decoder and encoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Film:
-    """All that a process must know to encode its part: where the run is, how to draw, how to encode."""
+    """All that a process must know to encode its part: what to show, how to draw, how to encode."""
 
-    run: Path
-    video: str
+    content: Content
     style: Style
     colormap: str
     opacity: float
     legend: bool
+    frame_number: bool
+    timestamp: bool
     scale: Scale
-    between: Between
     maximum: float
     canvas: Canvas
     encoder: Encoder
@@ -84,10 +84,15 @@ def render(
     *,
     video: str | None = None,
     style: Style = "overlay",
-    colormap: str = "inferno",
+    colormap: str | None = None,
     scale: Scale = "video",
     between: Between = "interpolate",
     legend: bool = False,
+    compare: str | Path | None = None,
+    gaze: Gaze | str | Path | None = None,
+    gaze_density: str | None = None,
+    frame_number: bool = False,
+    timestamp: bool = False,
     codec: str = "auto",
     crf: int | None = None,
     preset: str | None = None,
@@ -102,24 +107,37 @@ def render(
 
     `scale`: colors mean the same throughout the video, or each frame has its own maximum. `between`: what is shown at
     frames between computed ones. `jobs`: processes that encode one segment each. A stop request leaves nothing behind.
+    `colormap`: default inferno, to compare blue_orange. `compare`: another run of the same video; shown is the log
+    density of this one minus that of the other, in bits. `gaze`: recorded, drawn as rings; with `gaze_density` ("35px",
+    "1deg": the sigma of a Gaussian) its density takes the place of the model's. `frame_number`, `timestamp`: burned in.
     Raises UsageError, PlanMismatch, MissingInput, IncompleteRun, WriteError, Stopped.
     """
     output = Path(output)
-    _check(output, style, scale, between, opacity, jobs, colormap)
+    colormap = colormap or usual_colormap(compare)
+    _check(output, style, scale, between, opacity, jobs, colormap, compare)
     progress = progress or Progress(quiet=True)
-    with open_run(run) as opened:
-        name = _the_video(opened, video)
-        index, maps = _index_of(opened, name), opened[name]
-        if maps.first.readback is None and len(maps.shape()) != 2:
-            raise UsageError(f"{run} holds {maps.first.name} of {maps.info['model']}, no maps that a film could show")
+    with open_run(run) as stored:
+        name = the_video(stored, video)
+        index = index_of(stored, name)
+        content = content_of(
+            stored,
+            name,
+            index,
+            between=between,
+            compare=compare,
+            gaze=gaze,
+            gaze_density=gaze_density,
+            note=progress.say,
+        )
         source = Path(index.path)
         if output.exists() and output.samefile(source):
             raise UsageError(f"{output} is the video itself: name another output")
         frames = range(frame_at(index, start, name), index.n_frames if stop is None else frame_at(index, stop, name))
         if not frames:
             raise UsageError(f"no frames from {start} to {stop or 'the end'}: {name} has {index.n_frames}")
-        check_stop = _stopper(should_stop, output)
-        maximum = film_maximum(Densities(maps, index, between), check_stop) if scale == "video" else FLAT
+    check_stop = _stopper(should_stop, output)
+    with opened(content) as (_, shown):
+        maximum = film_maximum(shown, check_stop) if scale == "video" else shown.least
     canvas, encoder = choose_encoder(
         index,
         codec=codec,
@@ -130,14 +148,14 @@ def render(
         note=progress.say,
     )
     film = Film(
-        run=Path(run),
-        video=name,
+        content=content,
         style=style,
         colormap=colormap,
         opacity=opacity,
         legend=legend,
+        frame_number=frame_number,
+        timestamp=timestamp,
         scale=scale,
-        between=between,
         maximum=maximum,
         canvas=canvas,
         encoder=encoder,
@@ -161,84 +179,11 @@ def render(
     return output
 
 
-class Densities:
-    """Density of any frame of a video relative to uniform, as shown, at a size for drawing; None where it has no map.
-
-    Safe to share between threads. Holds a few maps, however long the video.
-    """
-
-    def __init__(self, maps: Maps, index: VideoIndex, between: Between) -> None:
-        self.maps = maps
-        self._seconds, self._between = index.pts_seconds, between
-        self._step = int(maps.info["every"])
-        self._recent: OrderedDict[int, np.ndarray | None] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def at(self, frame: int) -> np.ndarray | None:
-        stored = self.maps.frame
-        row = int(np.searchsorted(stored, frame))
-        if row < len(stored) and stored[row] == frame:
-            return self.computed(frame)
-        if self._between == "none":
-            return None
-        before, after = self._near(row - 1, frame), self._near(row, frame)
-        left = None if before is None else self.computed(before)
-        if left is not None and self._between == "hold":
-            return left
-        right = None if after is None else self.computed(after)
-        if left is None or right is None or before is None or after is None:
-            return right if left is None else left
-        begin, end = self._seconds[before], self._seconds[after]
-        weight = np.float32((self._seconds[frame] - begin) / max(end - begin, 1e-9))
-        return left * (1 - weight) + right * weight
-
-    def computed(self, frame: int) -> np.ndarray | None:
-        """Of a frame that the run holds; None at a hole."""
-        with self._lock:
-            if frame not in self._recent:
-                self._recent[frame] = self._read(frame)
-                if len(self._recent) > 4:
-                    self._recent.popitem(last=False)
-            self._recent.move_to_end(frame)
-            return self._recent[frame]
-
-    def _near(self, row: int, frame: int) -> int | None:
-        """The stored frame in `row` if it is less than one sampling step away: farther ones are of another range."""
-        if not 0 <= row < len(self.maps.frame):
-            return None
-        stored = int(self.maps.frame[row])
-        return stored if abs(stored - frame) < self._step else None
-
-    def _read(self, frame: int) -> np.ndarray | None:
-        maps, output = self.maps, self.maps.first
-        if output.kind == "priority" and output.is_density:  # becomes one at the size that the model saw
-            shown = maps.log_density(frame, size=(int(maps.info["model_height"]), int(maps.info["model_width"])))
-        else:
-            shown = maps.native(frame) if len(maps.shape()) == 2 else maps.full_size(frame)
-        density = np.exp(shown) if output.is_density or output.kind == "log_density" else np.maximum(shown, 0)
-        density = reduced(density)
-        total = float(density.sum(dtype=np.float64))
-        return density * np.float32(density.size / total) if np.isfinite(total) and total > 0 else None
-
-
-def film_maximum(densities: Densities, check_stop: Callable[[], None] = lambda: None) -> float:
-    """The density, relative to uniform, that gets the last color of the table throughout the film."""
-    done = densities.maps.frame[densities.maps.status == DONE]
-    peaks = []
-    for frame in done[:: -(-len(done) // SCALE_FRAMES) or 1]:
-        density = densities.computed(int(frame))
-        if density is not None:
-            peaks.append(float(density.max()))
-        check_stop()
-    return max(FLAT, float(np.quantile(peaks, SCALE_QUANTILE))) if peaks else FLAT
-
-
 def encode_segment(film: Film, segment: Segment, on_frame: Callable[[], None]) -> None:
     """Decode, draw and encode frames start ... stop - 1. `on_frame` may raise to end it."""
-    with open_run(film.run) as run:
-        index = _index_of(run, film.video)
+    with opened(film.content) as (index, shown):
         pts = rising_pts(index)
-        draw = _Drawer(film, Densities(run[film.video], index, film.between))
+        draw = _Drawer(film, index, shown)
         with (
             VideoReader(index) as reader,
             ThreadPoolExecutor(DRAWING_THREADS) as pool,
@@ -252,8 +197,8 @@ def encode_segment(film: Film, segment: Segment, on_frame: Callable[[], None]) -
 class _Drawer:
     """Draws frames in whichever thread asks."""
 
-    def __init__(self, film: Film, densities: Densities) -> None:
-        self._film, self._densities = film, densities
+    def __init__(self, film: Film, index: VideoIndex, shown: Shown) -> None:
+        self._film, self._index, self._shown = film, index, shown
         self.blank = blank_picture(film.canvas)
         self._of_thread = threading.local()
 
@@ -267,12 +212,41 @@ class _Drawer:
                 table=color_table(film.colormap),
                 opacity=film.opacity,
                 legend=film.legend,
+                difference_of=film.content.difference_of,
             )
-        density = None if hole else self._densities.at(number)
+        density = None if hole else self._shown.at(number)
         maximum = film.maximum
         if film.scale == "frame" and density is not None:
-            maximum = max(FLAT, float(density.max()))
-        return number, painter(picture, density, maximum=maximum, caption=f"max of {film.scale}")
+            maximum = max(self._shown.least, float(np.abs(density).max()))
+        caption = f"gaze, max of {film.scale}" if film.content.gaze_sigma_px else f"max of {film.scale}"
+        drawn = painter(
+            picture, density, maximum=maximum, caption=caption, marks=self._marks(number), note=self._note(number)
+        )
+        return number, drawn
+
+    def _marks(self, number: int) -> Marks | None:
+        content, index = self._film.content, self._index
+        if content.track is None or content.gaze_sigma_px is not None:
+            return None
+        return content.track.during(index.pts_seconds[number], index.end_seconds[number])
+
+    def _note(self, number: int) -> str:
+        words = [str(number)] if self._film.frame_number else []
+        if self._film.timestamp:
+            words.append(clock(float(self._index.pts_seconds[number])))
+        return "  ".join(words)
+
+
+def clock(seconds: float) -> str:
+    """0:01:02.500, as options that take a time understand it."""
+    milliseconds = round(abs(seconds) * 1000)
+    minutes, rest = divmod(milliseconds, 60_000)
+    sign = "-" if seconds < 0 and milliseconds else ""
+    return f"{sign}{minutes // 60}:{minutes % 60:02}:{rest // 1000:02}.{rest % 1000:03}"
+
+
+def usual_colormap(compare: object) -> str:
+    return "blue_orange" if compare else "inferno"
 
 
 def _drawn_ahead(pool: Executor, draw: _Drawer, frames: Iterator[Frame]) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -400,32 +374,17 @@ def _stopper(should_stop: Stop, output: Path) -> Callable[[], None]:
     return check
 
 
-def _check(output: Path, style: str, scale: str, between: str, opacity: float, jobs: int, colormap: str) -> None:
+def _check(
+    output: Path, style: str, scale: str, between: str, opacity: float, jobs: int, colormap: str, compare: object
+) -> None:
     for value, choices in ((style, STYLES), (scale, get_args(Scale)), (between, get_args(Between))):
         if value not in choices:
             raise ValueError(f"{value!r} is none of {', '.join(choices)}")
     if not 0 <= opacity <= 1:
         raise ValueError(f"{opacity = } is not between 0 and 1")
+    if compare and style == "contour":
+        raise UsageError("a difference has no mass to draw contours around: choose overlay, side or heatmap")
     if jobs < 1:
         raise ValueError(f"{jobs = } must be at least 1")
     container_format(output)
     color_table(colormap)
-
-
-def _the_video(run: Run, wanted: str | None) -> str:
-    if wanted is None:
-        if len(run.videos) != 1:
-            raise UsageError(f"{run.path} holds {len(run.videos)} videos: choose one of {', '.join(run.videos)}")
-        return run.videos[0]
-    try:
-        return run[wanted].name
-    except KeyError as error:
-        raise UsageError(str(error.args[0])) from None
-
-
-def _index_of(run: Run, name: str) -> VideoIndex:
-    if run.plan is not None:
-        return checked_index(run.path, next(video for video in run.plan.videos if video.name == name))
-    index = VideoIndex.load(index_path(run.path.parent if run.path.is_file() else run.path, name))
-    index.check_unchanged()
-    return index

@@ -19,7 +19,8 @@ from streamsal.index import VideoIndex
 from streamsal.merge import open_run
 from streamsal.prepare import Request, make_plan
 from streamsal.progress import Progress
-from streamsal.render import FLAT, Densities, film_maximum, render, rising_pts
+from streamsal.render import clock, render, rising_pts
+from streamsal.shown_maps import FLAT, Densities, film_maximum
 from streamsal.task import infer
 
 pytest_plugins = ("small_disk",)
@@ -298,3 +299,53 @@ def test_progress_counts_every_frame(run: Path, tmp_path: Path) -> None:
         counting = Counting(quiet=True)
         render(run, tmp_path / f"{jobs}.mp4", jobs=jobs, progress=counting, **QUICK)
         assert counting.seen == N_FRAMES
+
+
+def test_gaze_number_and_time_are_drawn_where_they_belong(run: Path, tmp_path: Path) -> None:
+    gaze = tmp_path / "gaze.csv"
+    gaze.write_text("subject,t_seconds,x_px,y_px,duration_s\na,0,120,20,9\n")
+    options = LOSSLESS | {"between": "none", "stop": 4}
+    plain = films_planes(render(run, tmp_path / "plain.mp4", **options))
+    ringed = films_planes(render(run, tmp_path / "ringed.mp4", gaze=gaze, **options))
+    noted = films_planes(render(run, tmp_path / "noted.mp4", frame_number=True, timestamp=True, **options))
+    for before, ring, note in zip(plain, ringed, noted, strict=True):
+        rows, columns = np.nonzero(ring[0] != before[0])
+        assert (columns.mean() + 0.5, rows.mean() + 0.5) == pytest.approx((120, 20), abs=0.6)
+        rows, columns = np.nonzero(note[0] != before[0])
+        assert rows.max() < 24 and columns.min() < 8
+    assert (noted[0][0] != noted[1][0]).any()
+
+
+def test_a_run_compared_with_itself_is_the_film_in_gray(run: Path, talk: Path, tmp_path: Path) -> None:
+    film = render(run, tmp_path / "film.mp4", compare=run, **LOSSLESS)
+    assert changed(film, talk, 5) == 0
+    assert {int(sample) for planes in films_planes(film) for plane in planes[1:] for sample in np.unique(plane)} == {
+        128
+    }
+    with pytest.raises(UsageError, match="no mass to draw contours"):
+        render(run, tmp_path / "film.mp4", compare=run, style="contour")
+
+
+@pytest.mark.parametrize("style", ["heatmap", "contour"])
+def test_the_density_of_gaze_takes_the_place_of_the_model_s(run: Path, talk: Path, tmp_path: Path, style: str) -> None:
+    gaze = tmp_path / "gaze.csv"
+    gaze.write_text("subject,t_seconds,x_px,y_px,duration_s\na,0.5,120,20,0.3\n")
+    film = render(run, tmp_path / "film.mp4", gaze=gaze, gaze_density="6px", style=style, legend=True, **LOSSLESS)
+    index = index_of(run)
+    frame = int(np.searchsorted(index.pts_seconds, index.pts_seconds[0] + 0.6))
+    luma = films_planes(film)[frame][0][:60].astype(float)
+    if style == "heatmap":
+        y, x = np.unravel_index(luma.argmax(), luma.shape)
+        assert (x, y) == pytest.approx((120, 20), abs=4)
+    else:
+        assert changed(film, talk, frame) > changed(film, talk, 0) > 0  # at first the legend alone
+
+
+def test_a_clock_shows_what_a_time_option_takes() -> None:
+    assert [clock(seconds) for seconds in (0, 62.5, 3599.9996, -0.0001, -0.5)] == [
+        "0:00:00.000",
+        "0:01:02.500",
+        "1:00:00.000",
+        "0:00:00.000",
+        "-0:00:00.500",
+    ]
