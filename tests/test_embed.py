@@ -39,7 +39,7 @@ def members(n_frames: int) -> np.ndarray:
 
 
 def embed(*arguments: str | Path, code: int = 0) -> None:
-    assert main(["embed", *map(str, arguments), "--quiet"]) == code
+    assert main(["embed", *map(str, arguments), "--device", "cpu", "--quiet"]) == code
 
 
 def written(run_folder: Path) -> dict[str, bytes]:

@@ -134,7 +134,7 @@ def test_where_the_saliency_has_a_hole_all_cells_are_alike(here: Path) -> None:
 
 
 def pooled_vectors(film: Path) -> tuple[np.ndarray, np.ndarray]:
-    call("embed", film, *X3D, "--pool", "saliency:look", "--format", "npy", "-o", "x3d")
+    call("embed", film, *X3D, "--pool", "saliency:look", "--device", "cpu", "--format", "npy", "-o", "x3d")
     plain, salient = (np.load(f"x3d/vectors/film_x3d_xs{suffix}.npy") for suffix in ("", "_features_salient"))
     assert plain.shape == salient.shape == (3, 2048)
     return plain, salient
