@@ -183,6 +183,14 @@ def stats(
     return [folder / f"{name}.csv" for name in tables]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Looked:
+    """A density (h, w) on some grid, summing to 1 there, and its log in nats, nowhere -inf."""
+
+    log_density_hw: Tensor
+    density_hw: Tensor
+
+
 def frame_stats(
     maps: Maps, frames: Sequence[int], aois: Sequence[Aoi] = (), *, first_seconds: float = 0.0, native: bool = False
 ) -> Iterator[tuple[FrameStats, list[AoiMass]]]:
@@ -191,55 +199,54 @@ def frame_stats(
     `first_seconds`: the presentation time of the video's first frame, from which areas count theirs.
     """
     grid = _grid(maps, native)
-    size, before, covered = (maps.height, maps.width), None, _Covered(size=(maps.height, maps.width), grid=grid)
+    size, before = (maps.height, maps.width), None
+    covered = _Covered(size=size, grid=grid)
     for frame in frames:
         row = int(np.searchsorted(maps.frame, frame))
         seconds = float(maps.pts_seconds[row])
         known: dict[str, Any] = {"video": maps.name, "frame": int(frame), "pts_seconds": seconds}
-        now = None if maps.status[row] != DONE else _log_density(maps, frame, grid)
-        density = None if now is None else now.exp()
+        now = _looked(maps, frame, grid) if maps.status[row] == DONE else None
         found = [(aoi.name, covered.by(aoi, seconds - first_seconds)) for aoi in aois]
         masses = [
             AoiMass(
                 **known,
                 aoi=name,
-                mass=math.nan if density is None or cover is None else mass_in(density, cover),
-                area_fraction=math.nan if cover is None else cover.area_fraction(grid),
+                mass=math.nan if now is None or area is None else mass_in(now.density_hw, area),
+                area_fraction=math.nan if area is None else area.area_fraction(grid),
             )
-            for name, cover in found
+            for name, area in found
         ]
-        if now is None or density is None:
-            yield FrameStats(**known), masses
-        else:
-            yield FrameStats(**known, status="done", **summary(now, density, size), **_change(now, before)), masses
+        measured = {"status": "done", **summary(now, size), **_change(now, before)} if now else {}
+        yield FrameStats(**known, **measured), masses
         before = now
 
 
-def summary(log_density_hw: Tensor, density_hw: Tensor, size: tuple[int, int]) -> dict[str, Any]:
+def summary(looked: Looked, size: tuple[int, int]) -> dict[str, Any]:
     """Entropy, centroid, spread, peak and central mass of a density on any grid over a frame of `size` (H, W) pixels.
 
     The mass of a cell is taken as spread evenly over its pixels in entropy and peak, as lying in its middle elsewhere.
     """
     import torch
 
-    h, w = density_hw.shape
+    log_density, density = looked.log_density_hw, looked.density_hw
+    h, w = density.shape
     pixels = size[0] * size[1] / (h * w)
-    down, across = (density_hw.sum(axis).double().numpy() for axis in (1, 0))
+    down, across = (density.sum(axis).double().numpy() for axis in (1, 0))
     y, x = ((np.arange(n) + 0.5) * (extent / n) for n, extent in ((h, size[0]), (w, size[1])))
     total = down.sum()
     centroid_y, centroid_x = down @ y / total, across @ x / total
     variance = (down @ (y - centroid_y) ** 2 + across @ (x - centroid_x) ** 2) / total
-    at = int(log_density_hw.argmax())
+    at = int(log_density.argmax())
     middle = [torch.from_numpy(np.diff(np.clip(np.arange(n + 1.0), n / 3, 2 * n / 3))).float() for n in (h, w)]
     return {
-        "entropy_bits": float(_sum(density_hw * -log_density_hw) / math.log(2) + math.log2(pixels)),
+        "entropy_bits": float(-_sum(density * log_density) / math.log(2) + math.log2(pixels)),
         "centroid_x_px": float(centroid_x),
         "centroid_y_px": float(centroid_y),
         "spread_px": math.sqrt(variance),
         "peak_x_px": float(x[at % w]),
         "peak_y_px": float(y[at // w]),
-        "peak_log_density": float(log_density_hw.flatten()[at]) - math.log(pixels),
-        "mass_central_third": float(middle[0] @ (density_hw @ middle[1])),
+        "peak_log_density": float(log_density.flatten()[at]) - math.log(pixels),
+        "mass_central_third": float(middle[0] @ (density @ middle[1])),
     }
 
 
@@ -251,19 +258,17 @@ def mass_in(density_hw: Tensor, covered: Coverage) -> float:
     return float(_sum(density_hw[covered.rows, covered.columns] * share))
 
 
-def kl_bits(log_density_hw: Tensor, before_hw: Tensor) -> float:
-    """Kullback-Leibler divergence of a density from the one before: sum of p log2(p / q)."""
-    return float(_sum(log_density_hw.exp() * (log_density_hw - before_hw))) / math.log(2)
-
-
-def jensen_shannon_bits(one_hw: Tensor, other_hw: Tensor) -> float:
-    """Jensen-Shannon divergence of two densities, from their logs: 0 for equal ones, 1 where nothing overlaps."""
+def change_bits(now: Looked, before: Looked) -> tuple[float, float]:
+    """Kullback-Leibler divergence of a density from the one before, sum of p log2(p / q), and Jensen-Shannon divergence
+    of the two: 0 for equal ones, 1 where nothing overlaps."""
     from torch.nn.functional import softplus
 
-    ratio = other_hw - one_hw  # p log(p / m) = p (log 2 - log(1 + q / p)), which is 0 to the last bit for p = q
-    of_one = one_hw.exp() * (math.log(2) - softplus(ratio))
-    of_other = other_hw.exp() * (math.log(2) - softplus(-ratio))
-    return max(0.0, float(_sum(of_one) + _sum(of_other)) / (2 * math.log(2)))
+    # With m the mean of p and q, log(p / m) = log 2 - log(1 + q / p), which is 0 to the last bit for p = q.
+    ratio = before.log_density_hw - now.log_density_hw
+    kl = -_sum(now.density_hw * ratio)
+    shannon = _sum(now.density_hw * (math.log(2) - softplus(ratio)))
+    shannon += _sum(before.density_hw * (math.log(2) - softplus(-ratio)))
+    return max(0.0, float(kl)) / math.log(2), max(0.0, float(shannon)) / (2 * math.log(2))
 
 
 def _sum(values_hw: Tensor) -> Tensor:
@@ -271,10 +276,9 @@ def _sum(values_hw: Tensor) -> Tensor:
     return values_hw.sum(-1).double().sum()
 
 
-def _change(now: Tensor, before: Tensor | None) -> dict[str, Any]:
-    if before is None:
-        return {}
-    return {"kl_from_previous_bits": kl_bits(now, before), "js_from_previous_bits": jensen_shannon_bits(now, before)}
+def _change(now: Looked, before: Looked | None) -> dict[str, Any]:
+    names = ("kl_from_previous_bits", "js_from_previous_bits")
+    return dict(zip(names, change_bits(now, before), strict=True)) if before else {}
 
 
 def _grid(maps: Maps, native: bool) -> tuple[int, int]:
@@ -287,16 +291,16 @@ def _grid(maps: Maps, native: bool) -> tuple[int, int]:
     return (shape[0], shape[1]) if native else (maps.height, maps.width)
 
 
-def _log_density(maps: Maps, frame: int, grid: tuple[int, int]) -> Tensor:
-    """(h, w) on a grid, summing to 1 there; a map that is no density stands for its share of its own sum."""
+def _looked(maps: Maps, frame: int, grid: tuple[int, int]) -> Looked:
+    """A frame's map on a grid; one that is no density stands for its share of its own sum."""
     import torch
 
     from .density import FLOOR_NATS, normalize
 
     found = torch.from_numpy(maps.full_size(frame, size=grid))
-    if maps.first.is_density:
-        return found
-    return normalize(found.clamp(min=0).log().clamp(min=FLOOR_NATS))
+    if not maps.first.is_density:
+        found = normalize(found.clamp(min=0).log().clamp(min=FLOOR_NATS))
+    return Looked(log_density_hw=found, density_hw=found.exp())
 
 
 @dataclass(slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from streamsal.models.spec import Output, Readback
 from streamsal.plan import Plan
 from streamsal.prepare import Request, index_path
 from streamsal.prepare import make_plan as make_real_plan
-from streamsal.stats import frame_stats, jensen_shannon_bits, kl_bits, stats, summary
+from streamsal.stats import Looked, change_bits, frame_stats, stats, summary
 from streamsal.store import PartInfo, ShardWriter, shard_path
 from streamsal.task import infer
 
@@ -148,21 +148,25 @@ def test_an_area_that_moves_is_at_half_time_half_way_by_the_clock_of_the_first_f
     assert float(found["mean_mass"]) == pytest.approx(1 / 7, abs=1e-6)
 
 
+def looked(*rows_of_density: list[float]) -> Looked:
+    density = torch.tensor(rows_of_density)
+    return Looked(log_density_hw=density.log().clamp(min=-1e4), density_hw=density)
+
+
 def test_changes_are_divergences_in_bits() -> None:
-    one = torch.log(torch.tensor([[0.5, 0.5, 0.0, 0.0]])).clamp(min=-1e4)
-    other = torch.log(torch.tensor([[0.25, 0.75, 0.0, 0.0]])).clamp(min=-1e4)
-    apart = torch.log(torch.tensor([[0.0, 0.0, 0.0, 1.0]])).clamp(min=-1e4)
-    assert kl_bits(one, other) == pytest.approx(0.5 * math.log2(2) + 0.5 * math.log2(2 / 3), abs=1e-6)
-    entropy = lambda *p: -sum(each * math.log2(each) for each in p)  # noqa: E731
-    expected = entropy(0.375, 0.625) - (1 + entropy(0.25, 0.75)) / 2
-    assert jensen_shannon_bits(one, other) == jensen_shannon_bits(other, one) == pytest.approx(expected, abs=1e-6)
-    assert jensen_shannon_bits(one, apart) == pytest.approx(1, abs=1e-6)
-    assert jensen_shannon_bits(one, one) == kl_bits(one, one) == 0
+    def entropy(*masses: float) -> float:
+        return -sum(mass * math.log2(mass) for mass in masses)
+
+    one, other, apart = looked([0.5, 0.5, 0, 0]), looked([0.25, 0.75, 0, 0]), looked([0, 0, 0, 1])
+    shannon = pytest.approx(entropy(0.375, 0.625) - (entropy(0.5, 0.5) + entropy(0.25, 0.75)) / 2, abs=1e-6)
+    assert change_bits(one, other) == (pytest.approx(0.5 + 0.5 * math.log2(2 / 3), abs=1e-6), shannon)
+    assert change_bits(other, one) == (pytest.approx(-0.25 + 0.75 * math.log2(1.5), abs=1e-6), shannon)
+    assert change_bits(one, apart)[1] == change_bits(apart, one)[1] == pytest.approx(1, abs=1e-6)
+    assert change_bits(one, one) == change_bits(apart, apart) == (0, 0)
 
 
 def test_a_summary_on_a_grid_is_in_displayed_pixels() -> None:
-    density = torch.tensor([[0.0, 0.25], [0.0, 0.75]])
-    found = summary(density.log().clamp(min=-1e4), density, (10, 20))
+    found = summary(looked([0, 0.25], [0, 0.75]), (10, 20))
     assert (found["centroid_x_px"], found["centroid_y_px"]) == (15, 6.25)
     assert (found["peak_x_px"], found["peak_y_px"]) == (15, 7.5)
     assert found["spread_px"] == pytest.approx(5 * math.sqrt(0.25 * 0.75))
