@@ -9,9 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import struct
 import zipfile
-import zlib
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +23,7 @@ from .layout import DONE
 from .maps import Maps
 from .merge import Run, open_run
 from .models.spec import Output
+from .png import encode_png
 
 Format = Literal["npy", "npz", "png", "csv"]
 COLUMNS = (
@@ -190,21 +189,6 @@ def _png(maps: Maps, frames: list[int], folder: Path, native: bool) -> None:
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def encode_png(samples: np.ndarray) -> bytes:
-    """A 16-bit grey PNG of (H, W) uint16, every row stored as its difference to the one above (filter 2)."""
-    height, width = samples.shape
-    rows = samples.astype(">u2").view(np.uint8).reshape(height, width * 2)
-    filtered = np.full((height, width * 2 + 1), 2, np.uint8)
-    filtered[:, 1:] = np.diff(rows, axis=0, prepend=np.zeros((1, width * 2), np.uint8))
-
-    def block(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
-    data = zlib.compress(filtered.tobytes(), 3)
-    return b"\x89PNG\r\n\x1a\n" + block(b"IHDR", header) + block(b"IDAT", data) + block(b"IEND", b"")
 
 
 def _csv(maps: Maps, frames: list[int], path: Path, native: bool) -> None:

@@ -111,7 +111,7 @@ def density_of(marks: Marks, frame_size: tuple[int, int], size: tuple[int, int],
 def draw_rings(targets: Sequence[np.ndarray], canvas: Canvas, marks: Marks) -> None:
     """Rings around the marks, cased in black so that they stand out from any picture, onto the canvas' planes."""
     height, width = canvas.displayed_size
-    radius, line = max(5.0, height / 36), max(1.5, height / 300)
+    radius, line = _pen(height)
     colors = canvas.samples(marks.colors)
     black = canvas.samples(np.zeros(3))
     turn = canvas.orientation
@@ -121,6 +121,22 @@ def draw_rings(targets: Sequence[np.ndarray], canvas: Canvas, marks: Marks) -> N
         for number, target in enumerate(targets):
             step = (1, 1) if number == 0 else canvas.chroma_step
             _ring(target, row, column, step, radius, line, opacity, colors[color, number], black[number])
+
+
+def draw_rings_rgb(rgb: np.ndarray, marks: Marks, scale: float) -> np.ndarray:
+    """The same on a copy of an (h, w, 3) uint8 picture that is `scale` times as large as the displayed one."""
+    drawn = rgb.copy()
+    radius, line = _pen(rgb.shape[0])
+    for x, y, opacity, color in zip(marks.x_px, marks.y_px, marks.opacity, marks.color, strict=True):
+        for number in range(3):
+            sample = marks.colors[color, number]
+            _ring(drawn[..., number], y * scale, x * scale, (1, 1), radius, line, opacity, sample, 0)
+    return drawn
+
+
+def _pen(height: int) -> tuple[float, float]:
+    """Radius of a ring and width of its line, for a picture so many rows high."""
+    return max(5.0, height / 36), max(1.5, height / 300)
 
 
 def _ring(

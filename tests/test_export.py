@@ -15,7 +15,7 @@ from films import destroy_packets, write_film
 from synthetic_run import HEIGHT, WIDTH, make_plan, make_run, parts_of, values_of
 
 from streamsal.errors import UsageError, WriteError
-from streamsal.export import COLUMNS, encode_png, export
+from streamsal.export import COLUMNS, export
 from streamsal.index import index_video
 from streamsal.merge import Run, open_run
 from streamsal.prepare import Request
@@ -72,13 +72,6 @@ def read_png(path: Path) -> np.ndarray:
         picture = next(file.decode(video=0))
         assert picture.format.name == "gray16be"
         return picture.to_ndarray()
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (40, 24)])
-def test_png_round_trips(tmp_path: Path, shape: tuple[int, int]) -> None:
-    samples = np.random.default_rng(1).integers(0, 65536, shape, dtype=np.uint16)
-    (tmp_path / "x.png").write_bytes(encode_png(samples))
-    assert np.array_equal(read_png(tmp_path / "x.png"), samples)
 
 
 def test_png_is_density_relative_to_the_films_highest(run: Run, tmp_path: Path) -> None:
