@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from films import destroy_packets, write_film
 from synthetic_run import FEATURES, MAP, make_plan
 
-from streamsal.aoi import Aoi, KeyFrame, Kind
+from streamsal.aoi import Aoi, KeyFrame, Kind, read_aois
 from streamsal.cli import main
 from streamsal.errors import BadInput, MissingInput, UsageError
 from streamsal.gaze import Gaze
@@ -24,7 +26,7 @@ from streamsal.models.spec import Output, Readback
 from streamsal.plan import Plan
 from streamsal.prepare import Request, index_path
 from streamsal.prepare import make_plan as make_real_plan
-from streamsal.stats import Looked, change_bits, frame_stats, stats, summary
+from streamsal.stats import AoiMass, AoiSummary, CutLine, FrameStats, Looked, change_bits, frame_stats, stats, summary
 from streamsal.store import PartInfo, ShardWriter, shard_path
 from streamsal.task import infer
 
@@ -319,3 +321,22 @@ def test_the_index_tells_when_a_film_begins_even_if_the_run_does_not_hold_its_fi
     paths = stats(films / "3.streamsal", aois=[Aoi(name="a", kind="rectangle", keys=keys)])
     there = [int(row["frame"]) for row in rows(paths[1]) if row["area_fraction"]]
     assert there == [2, 3]
+
+
+def test_the_page_on_statistics_is_true(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "stats.md").read_text()
+    blocks = {kind: re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("json", "csv", "python")}
+    (tmp_path / "a.json").write_text(blocks["json"][0])
+    (tmp_path / "a.csv").write_text(blocks["csv"][0])
+    assert read_aois(tmp_path / "a.json") == read_aois(tmp_path / "a.csv")
+    for line in (FrameStats, AoiMass, AoiSummary, CutLine):
+        assert not [column.name for column in fields(line) if f"`{column.name}`" not in page]
+    stats(films / "1.streamsal", aois=films / "a.csv", cuts=True, output=tmp_path / "talk.streamsal" / "stats")
+    (tmp_path / "talk.mp4").symlink_to(films / "film.avi")
+    monkeypatch.chdir(tmp_path)
+    for source in blocks["python"]:
+        exec(source, {})
+    printed = capsys.readouterr().out
+    assert printed.startswith("0 30 0.0\n") and "all in shot 0: 1.000 of the probability in 27 frames" in printed
