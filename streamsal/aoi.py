@@ -353,8 +353,7 @@ def _check_fields(given: Mapping[str, Any], known: set[str], where: str) -> None
 
 
 def _check_names(aois: Sequence[Aoi]) -> None:
-    seen: set[tuple[str, str | None]] = set()
-    for aoi in aois:
-        if (aoi.name, aoi.video) in seen or (aoi.name, None) in seen:
-            raise _Wrong(f"two areas are named {aoi.name}: give each its own name")
-        seen.add((aoi.name, aoi.video))
+    for number, aoi in enumerate(aois):
+        for other in aois[:number]:
+            if aoi.name == other.name and (aoi.video == other.video or None in (aoi.video, other.video)):
+                raise _Wrong(f"two areas are named {aoi.name}: give each its own name")

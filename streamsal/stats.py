@@ -19,6 +19,7 @@ import numpy as np
 from .aoi import Aoi, Coverage, cover, read_aois, visits
 from .errors import BadInput, MissingInput, UsageError
 from .files import make_folder, replacing
+from .gaze import Gaze, known_as, read_gaze
 from .index import VideoIndex
 from .layout import DONE
 from .maps import Maps
@@ -29,8 +30,6 @@ from .shots import cuts as find_cuts
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from .gaze import Gaze
 
 NOTICED = 2.0  # times chance: the share of the frame that an area is
 
@@ -156,10 +155,10 @@ def stats(
     """Write frames.csv, with `aois` aois.csv and aoi_summary.csv, with `cuts` cuts.csv; returns their paths.
 
     They go into `output` (default: RUN/stats) and cover every video of the run, or `video`, at the stored frames in
-    [start, stop). `native`: on the stored grid instead of displayed pixels, quicker. `cuts` reads the videos
-    themselves, `decode_workers` pieces at once. Files appear when all are whole. Raises UsageError for gaze without
-    areas and for outputs that are no maps, BadInput for an area of a video that is not there, WriteError, and what
-    reading the run, the videos and the files raises.
+    [start, stop). A `Gaze` has the run's names of videos. `native`: on the stored grid instead of displayed pixels,
+    quicker. `cuts` reads the videos themselves, `decode_workers` pieces at once. Files appear when all are whole.
+    Raises UsageError for gaze without areas and for outputs that are no maps, BadInput for an area of a video that is
+    not there, WriteError, and what reading the run, the videos and the files raises.
     """
     aois = read_aois(aois) if isinstance(aois, (str, Path)) else list(aois)
     if gaze is not None and not aois:
@@ -171,7 +170,8 @@ def stats(
     if cuts:
         tables["cuts"] = CutLine
     with nullcontext(run) if isinstance(run, Run) else open_run(run) as opened:
-        parts = _parts(opened, video, start, stop, aois, _read_gaze(opened, gaze, progress))
+        names = [_named(opened, video)] if video else list(opened.videos)
+        parts = _parts(opened, names, start, stop, aois, _read_gaze(opened, names, gaze, progress))
         folder = make_folder(output or _folder(opened) / "stats")
         with ExitStack() as files:
             write = {name: _table(files, folder / f"{name}.csv", line) for name, line in tables.items()}
@@ -401,17 +401,18 @@ def _write_cuts(run: Run, part: _Part, workers: int, write: Callable[[CutLine], 
 
 def _parts(
     run: Run,
-    video: str | None,
+    names: Sequence[str],
     start: Position,
     stop: Position | None,
     aois: Sequence[Aoi],
     gaze: Gaze | None,
 ) -> list[_Part]:
     """The videos that are asked for, each with its frames, areas and gaze; everything is checked before any work."""
-    names = [_named(run, video)] if video else list(run.videos)
-    for aoi in aois:
-        if aoi.video is not None and not any(_is(run, aoi.video, name) for name in run.videos):
-            raise BadInput(f"the area {aoi.name} is of {aoi.video}, which is no video of this run: {', '.join(names)}")
+    meant = [aoi.video and known_as(aoi.video, run.videos) for aoi in aois]
+    for aoi, found in zip(aois, meant, strict=True):
+        if aoi.video and not found:
+            videos = ", ".join(run.videos)
+            raise BadInput(f"the area {aoi.name} is of {aoi.video}, which is no video of this run: {videos}")
     parts = []
     for name in names:
         maps = run[name]
@@ -420,7 +421,7 @@ def _parts(
         frames = list(maps.frames(first, None if stop is None else _position(run, name, stop)))
         if not frames:
             raise UsageError(f"{name} has no stored frames from {start} to {stop or 'the end'}")
-        here = [aoi for aoi in aois if aoi.video is None or _is(run, aoi.video, name)]
+        here = [aoi for aoi, of in zip(aois, meant, strict=True) if not of or of == name]
         clock = Clock.of(run, maps) if gaze is not None or not all(aoi.static for aoi in here) else None
         parts.append(
             _Part(maps=maps, frames=frames, aois=here, clock=clock, gaze=None if gaze is None else gaze.of(name))
@@ -428,13 +429,11 @@ def _parts(
     return parts
 
 
-def _read_gaze(run: Run, gaze: Gaze | str | Path | None, progress: Progress) -> Gaze | None:
-    """The gaze on the videos of a run, under their names in it."""
+def _read_gaze(run: Run, names: Sequence[str], gaze: Gaze | str | Path | None, progress: Progress) -> Gaze | None:
+    """The gaze on these videos, under their names in the run."""
     if not isinstance(gaze, (str, Path)):
         return gaze
-    from .gaze import read_gaze
-
-    found = read_gaze(gaze, size_px={name: (run[name].width, run[name].height) for name in run.videos})
+    found = read_gaze(gaze, size_px={name: (run[name].width, run[name].height) for name in names})
     for note in found.notes:
         progress.say(note)
     return found
@@ -460,13 +459,6 @@ def _named(run: Run, wanted: str) -> str:
         return run[wanted].name
     except KeyError as error:
         raise UsageError(str(error.args[0])) from None
-
-
-def _is(run: Run, wanted: str, name: str) -> bool:
-    try:
-        return run[wanted].name == name
-    except KeyError:
-        return False
 
 
 def _folder(run: Run) -> Path:

@@ -188,6 +188,12 @@ def test_json_and_csv_say_the_same(tmp_path: Path) -> None:
     )
 
 
+def test_areas_of_different_videos_may_have_one_name(tmp_path: Path) -> None:
+    areas = [{"name": "a", "video": video, "rectangle": [0, 0, 1, 1]} for video in ("x.mp4", "y.mp4")]
+    (tmp_path / "a.json").write_text(json.dumps(areas))
+    assert [aoi.video for aoi in read_aois(tmp_path / "a.json")] == ["x.mp4", "y.mp4"]
+
+
 def test_a_list_alone_is_a_file_of_areas_in_pixels(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps([{"name": "a", "rectangle": [0, 0, 1, 1]}]))
     assert read_aois(tmp_path / "a.json") == [moving(key(-math.inf, 0, 0, 1, 1))]
@@ -211,6 +217,10 @@ def test_a_list_alone_is_a_file_of_areas_in_pixels(tmp_path: Path) -> None:
         ('[{"name": "a", "unit": "cm", "rectangle": [0, 0, 1, 1]}]', "entry 1 (a): unit is 'cm'"),
         ('[{"name": "a", "video": 3, "rectangle": [0, 0, 1, 1]}]', "entry 1 (a): video is 3, no name"),
         ('[{"name": "a", "rectangle": [0, 0, 1, 1]}, {"name": "a", "ellipse": [0, 0, 1, 1]}]', "two areas are named a"),
+        (
+            '[{"name": "a", "video": "x", "rectangle": [0, 0, 1, 1]}, {"name": "a", "rectangle": [0, 0, 1, 1]}]',
+            "two areas are named a",
+        ),
         ('[{"name": "a", "keyframes": [{"rectangle": [0, 0, 1, 1]}]}]', "entry 1 (a): seconds is missing"),
         ('[{"name": "a", "keyframes": []}]', "entry 1 (a): keyframes has to be a list"),
         (

@@ -244,6 +244,20 @@ def test_a_run_that_begins_later_needs_the_index_for_areas_that_move(tmp_path: P
         stats(run, aois=[moving])
 
 
+def test_areas_and_gaze_belong_to_the_video_they_name(talks: Path, tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text("video,t_seconds,x_px,y_px\ntalk.mp4,0.1,5,5\n50%b off,0.2,5,5\n50%b off,0.3,5,5\n")
+    everywhere = static("all", "rectangle", 0, 0, 1, 1, unit="fraction")
+    first, second = (static("one", "rectangle", 0, 0, 9, 9, video=video) for video in ("talk.mp4", "50%b off"))
+    found = rows(stats(talks, aois=[everywhere, first, second], gaze=tmp_path / "g.csv")[2])
+    assert [(row["video"], row["aoi"], row["n_frames"], row["n_fixations"]) for row in found] == [
+        ("a__talk.mp4", "all", "48", "1"),
+        ("a__talk.mp4", "one", "48", "1"),
+        ("b__50%b off.mkv", "all", "29", "2"),
+        ("b__50%b off.mkv", "one", "29", "2"),
+    ]
+    assert {row["video"] for row in rows(stats(talks, video="talk.mp4")[0])} == {"a__talk.mp4"}
+
+
 AOI_FILE = """\
 name,shape,x,y,width,height,unit,seconds
 all,rectangle,0,0,1,1,fraction,
