@@ -143,7 +143,7 @@ def stats(
     *,
     aois: str | Path | Sequence[Aoi] = (),
     cuts: bool = False,
-    gaze: Gaze | str | Path | None = None,
+    gaze: Gaze | str | Path | Sequence[str | Path] | None = None,
     output: str | Path | None = None,
     video: str | None = None,
     start: Position = 0,
@@ -151,11 +151,12 @@ def stats(
     native: bool = False,
     decode_workers: int = 1,
     progress: Progress | None = None,
+    **reading: Any,
 ) -> list[Path]:
     """Write frames.csv, with `aois` aois.csv and aoi_summary.csv, with `cuts` cuts.csv; returns their paths.
 
     They go into `output` (default: RUN/stats) and cover every video of the run, or `video`, at the stored frames in
-    [start, stop). A `Gaze` has the run's names of videos. `native`: on the stored grid instead of displayed pixels,
+    [start, stop). A `Gaze` has the run's names of videos; for files, `reading` is as in `read_gaze`. `native`: on the stored grid instead of displayed pixels,
     quicker. `cuts` reads the videos themselves, `decode_workers` pieces at once. Files appear when all are whole.
     Raises UsageError for gaze without areas and for outputs that are no maps, BadInput for an area of a video that is
     not there, WriteError, and what reading the run, the videos and the files raises.
@@ -171,7 +172,7 @@ def stats(
         tables["cuts"] = CutLine
     with nullcontext(run) if isinstance(run, Run) else open_run(run) as opened:
         names = [_named(opened, video)] if video else list(opened.videos)
-        parts = _parts(opened, names, start, stop, aois, _read_gaze(opened, names, gaze, progress))
+        parts = _parts(opened, names, start, stop, aois, _gaze_on(opened, names, gaze, progress, reading))
         folder = make_folder(output or _folder(opened) / "stats")
         with ExitStack() as files:
             write = {name: _table(files, folder / f"{name}.csv", line) for name, line in tables.items()}
@@ -429,11 +430,17 @@ def _parts(
     return parts
 
 
-def _read_gaze(run: Run, names: Sequence[str], gaze: Gaze | str | Path | None, progress: Progress) -> Gaze | None:
+def _gaze_on(
+    run: Run,
+    names: Sequence[str],
+    gaze: Gaze | str | Path | Sequence[str | Path] | None,
+    progress: Progress,
+    reading: dict[str, Any],
+) -> Gaze | None:
     """The gaze on these videos, under their names in the run."""
-    if not isinstance(gaze, (str, Path)):
+    if gaze is None or isinstance(gaze, Gaze):
         return gaze
-    found = read_gaze(gaze, size_px={name: (run[name].width, run[name].height) for name in names})
+    found = read_gaze(gaze, size_px={name: (run[name].width, run[name].height) for name in names}, **reading)
     for note in found.notes:
         progress.say(note)
     return found
