@@ -156,10 +156,11 @@ def stats(
     """Write frames.csv, with `aois` aois.csv and aoi_summary.csv, with `cuts` cuts.csv; returns their paths.
 
     They go into `output` (default: RUN/stats) and cover every video of the run, or `video`, at the stored frames in
-    [start, stop). A `Gaze` has the run's names of videos; for files, `reading` is as in `read_gaze`. `native`: on the stored grid instead of displayed pixels,
-    quicker. `cuts` reads the videos themselves, `decode_workers` pieces at once. Files appear when all are whole.
-    Raises UsageError for gaze without areas and for outputs that are no maps, BadInput for an area of a video that is
-    not there, WriteError, and what reading the run, the videos and the files raises.
+    [start, stop). A `Gaze` has the run's names of videos; for files, `reading` is as in `read_gaze`. `native`: on the
+    stored grid instead of displayed pixels, quicker. `cuts` reads the videos themselves, `decode_workers` pieces at
+    once. Files appear when all are whole. Raises UsageError for gaze without areas and for outputs that are no maps,
+    BadInput for an area of a video that is not there, WriteError, and what reading the run, the videos and the files
+    raises.
     """
     aois = read_aois(aois) if isinstance(aois, (str, Path)) else list(aois)
     if gaze is not None and not aois:
