@@ -10,7 +10,7 @@ published tables is `metrics_mit`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -39,7 +39,7 @@ def pixels(x_px: Array, y_px: Array, *, scale: tuple[float, float] = (1.0, 1.0))
 
 def check_log_density(log_density_nhw: Array) -> None:
     """Raises ValueError where a map's exponentials do not sum to 1, with what they sum to; NaN frames pass."""
-    total = _floating(log_density_nhw).double().flatten(1).logsumexp(1)
+    total = _each(lambda map_hw: map_hw.double().logsumexp((0, 1)), _floating(log_density_nhw))
     wrong = (total.abs() > MASS_TOLERANCE_NATS).nonzero()
     if len(wrong):
         first = int(wrong[0])
@@ -132,25 +132,29 @@ def nss(map_nhw: Array, frame: Array, row: Array, col: Array) -> Tensor:
     """(k,) value at each fixation in standard deviations (of the population) above the frame's mean; 0 if constant."""
     maps = _floating(map_nhw)
     frame, row, col = _indices(maps, frame, row, col)
-    mean, std = _mean(maps), _std(maps)
+    mean, std = _each(_mean, maps), _each(_std, maps)
     scores = (_at(maps, frame, row, col).double() - mean[frame]) / std[frame]
-    return scores.where(~_constant(maps, std)[frame], 0.0)
+    return scores.where(std[frame] != 0, 0.0)
 
 
 def cc(a_nhw: Array, b_nhw: Array) -> Tensor:
     """(n,) Pearson correlation over pixels; 0 where one of the two is constant, NaN where both are."""
-    a, b = _floating(a_nhw), _floating(b_nhw)
-    std_a, std_b = _std(a), _std(b)
-    constant_a, constant_b = _constant(a, std_a), _constant(b, std_b)
-    correlation = (_covariance(a, b) / (std_a * std_b)).where(~(constant_a | constant_b), 0.0)
-    undefined = (constant_a & constant_b) | std_a.isnan() | std_b.isnan()
-    return correlation.where(~undefined, torch.nan)
+
+    def one(a_hw: Tensor, b_hw: Tensor) -> Tensor:
+        std_a, std_b = _std(a_hw), _std(b_hw)
+        correlation = _covariance(a_hw, b_hw) / (std_a * std_b)
+        return correlation.where(std_a * std_b != 0, 0.0).where(std_a + std_b != 0, torch.nan)
+
+    return _each(one, _floating(a_nhw), _floating(b_nhw))
 
 
 def sim(a_nhw: Array, b_nhw: Array) -> Tensor:
     """(n,) mass, 0 ... 1, that two maps share once each sums to 1; negative maps are raised to a minimum of 0 first."""
-    a, b = (_distribution(_floating(x)) for x in (a_nhw, b_nhw))
-    return _total(torch.minimum(a, b))
+
+    def one(a_hw: Tensor, b_hw: Tensor) -> Tensor:
+        return _total(torch.minimum(_distribution(a_hw), _distribution(b_hw)))
+
+    return _each(one, _floating(a_nhw), _floating(b_nhw))
 
 
 def kl_divergence(truth_nhw: Array, map_nhw: Array, *, floor: float | None = None) -> Tensor:
@@ -159,18 +163,22 @@ def kl_divergence(truth_nhw: Array, map_nhw: Array, *, floor: float | None = Non
     What keeps the logarithm finite is a convention: an epsilon of the MIT benchmark's inside it, or `floor` added to
     both maps before they are made to sum to 1 (pysaliency's KLDiv: 1e-20, visible in float64 only).
     """
-    truth, model = _floating(truth_nhw), _floating(map_nhw)
-    if floor is not None:
-        truth, model = (_distribution(x, floor) for x in (truth, model))
-        return _total(truth * (truth / model).log())
-    truth, model = _distribution(truth), _distribution(model)
-    return _total(truth * (KL_EPSILON + truth / (model + KL_EPSILON)).log())
+
+    def one(truth_hw: Tensor, map_hw: Tensor) -> Tensor:
+        truth, model = (_distribution(values, floor or 0.0) for values in (truth_hw, map_hw))
+        ratio = truth / model if floor is not None else KL_EPSILON + truth / (model + KL_EPSILON)
+        return _total(truth * ratio.log())
+
+    return _each(one, _floating(truth_nhw), _floating(map_nhw))
 
 
 def kl_of_densities(log_truth_nhw: Array, log_density_nhw: Array) -> Tensor:
     """(n,) nats by which a density falls short of the true one, without any epsilon: infinite where it rules out."""
-    truth, model = _floating(log_truth_nhw), _floating(log_density_nhw)
-    return _total(truth.exp() * (truth - model).where(truth != -torch.inf, 0.0))
+
+    def one(truth_hw: Tensor, model_hw: Tensor) -> Tensor:
+        return _total(truth_hw.exp() * (truth_hw - model_hw).where(truth_hw != -torch.inf, 0.0))
+
+    return _each(one, _floating(log_truth_nhw), _floating(log_density_nhw))
 
 
 def per_frame(values: Array, frame: Array, n: int) -> Tensor:
@@ -203,8 +211,11 @@ def blurred(map_nhw: Array, sigma_px: float, *, edges: Literal["zero", "reflect"
     Of a density, blurred as the empirical maps were, it is the map that CC, SIM and KL are meant for.
     """
     maps = _floating(map_nhw)
-    rows, columns = (_blur_matrix(n, sigma_px, edges).to(maps) for n in maps.shape[1:])
-    return _banded(_banded(maps, columns).mT, rows).mT
+    down, across = (_blur_matrix(n, sigma_px, edges).to(maps) for n in maps.shape[1:])
+    found = torch.empty_like(maps)
+    for i, map_hw in enumerate(maps):
+        found[i] = _across(_down(map_hw, down), across)
+    return found
 
 
 def empirical_map(
@@ -318,40 +329,38 @@ def _share_below(negatives_m: Tensor, values_k: Tensor) -> Tensor:
     return twice.double().where(~values_k.isnan(), torch.nan) / (2 * len(rising))
 
 
-def _total(maps: Tensor) -> Tensor:
-    return maps.sum((1, 2), dtype=torch.float64)
+def _each(function: Callable[..., Tensor], *maps_nhw: Tensor) -> Tensor:
+    """(n,) float64: a score of each frame. One at a time, so that what lies between stays in the processor's caches."""
+    found = [function(*maps_hw) for maps_hw in zip(*maps_nhw, strict=True)]
+    return torch.stack(found) if found else maps_nhw[0].new_zeros(0, dtype=torch.float64)
 
 
-def _mean(maps: Tensor) -> Tensor:
-    return _total(maps) / math.prod(maps.shape[1:])
+def _total(map_hw: Tensor) -> Tensor:
+    return map_hw.sum(dtype=torch.float64)
 
 
-def _covariance(a: Tensor, b: Tensor) -> Tensor:
-    """(n,) over the pixels, as good in float32 as in float64: what rounding the means has moved is taken off again."""
-    deviation_a, deviation_b = (maps - _per_map(_mean(maps), maps) for maps in (a, b))
+def _mean(map_hw: Tensor) -> Tensor:
+    return _total(map_hw) / map_hw.numel()
+
+
+def _covariance(a_hw: Tensor, b_hw: Tensor) -> Tensor:
+    """Over the pixels, as good in float32 as in float64: what rounding the means has moved is taken off again."""
+    deviation_a, deviation_b = (map_hw - _mean(map_hw).to(map_hw.dtype) for map_hw in (a_hw, b_hw))
     return _mean(deviation_a * deviation_b) - _mean(deviation_a) * _mean(deviation_b)
 
 
-def _std(maps: Tensor) -> Tensor:
-    return _covariance(maps, maps).clamp(min=0).sqrt()
+def _std(map_hw: Tensor) -> Tensor:
+    """Of the population; 0 where rounding alone makes a map vary, as the mean of many 0.3 is not 0.3."""
+    std = _covariance(map_hw, map_hw).clamp(min=0).sqrt()
+    lowest, highest = map_hw.aminmax()
+    return std.where(~(std <= CONSTANT * torch.maximum(-lowest, highest)), 0.0)
 
 
-def _constant(maps: Tensor, std: Tensor) -> Tensor:
-    """Whether rounding alone would make a map vary as much: the mean of many 0.3 is not 0.3."""
-    lowest, highest = maps.flatten(1).aminmax(dim=1)
-    return std <= CONSTANT * torch.maximum(-lowest, highest)
-
-
-def _per_map(values_n: Tensor, maps: Tensor) -> Tensor:
-    return values_n.to(maps.dtype)[:, None, None]
-
-
-def _distribution(maps: Tensor, floor: float = 0.0) -> Tensor:
-    """Maps that sum to 1: negative ones raised to a minimum of 0 first, all-zero ones uniform."""
-    lowest = maps.amin((1, 2), keepdim=True)
-    maps = maps - lowest.clamp(max=0) + floor
-    total = _total(maps)
-    return (maps / _per_map(total, maps)).where(_per_map(total, maps) != 0, 1 / math.prod(maps.shape[1:]))
+def _distribution(map_hw: Tensor, floor: float = 0.0) -> Tensor:
+    """A map that sums to 1: a negative one is raised to a minimum of 0 first, an all-zero one becomes uniform."""
+    map_hw = map_hw - map_hw.amin().clamp(max=0) + floor
+    total = _total(map_hw).to(map_hw.dtype)
+    return (map_hw / total).where(total != 0, 1 / map_hw.numel())
 
 
 def _blur_matrix(n: int, sigma: float, edges: Literal["zero", "reflect"]) -> Tensor:
@@ -374,12 +383,26 @@ def _blur_matrix(n: int, sigma: float, edges: Literal["zero", "reflect"]) -> Ten
     return torch.zeros(n * n, dtype=torch.float64).index_add_(0, at.flatten(), weight.flatten()).view(n, n)
 
 
-def _banded(maps: Tensor, matrix: Tensor) -> Tensor:
-    """maps @ matrix, without the zeros far from its diagonal."""
-    found = maps.new_empty(*maps.shape[:-1], matrix.shape[1])
+def _down(map_hw: Tensor, matrix: Tensor) -> Tensor:
+    """matrix.T @ map without the zeros far from the diagonal."""
+    found = torch.empty_like(map_hw)
+    for start, low, high, block in _bands(matrix):
+        found[start : start + BLOCK] = block.T @ map_hw[low:high]
+    return found
+
+
+def _across(map_hw: Tensor, matrix: Tensor) -> Tensor:
+    """map @ matrix without the zeros far from the diagonal."""
+    found = torch.empty_like(map_hw)
+    for start, low, high, block in _bands(matrix):
+        found[:, start : start + BLOCK] = map_hw[:, low:high] @ block
+    return found
+
+
+def _bands(matrix: Tensor) -> Iterator[tuple[int, int, int, Tensor]]:
+    """(first column, low, high, matrix[low:high, BLOCK columns]): all that is not 0 in those columns."""
     for start in range(0, matrix.shape[1], BLOCK):
         block = matrix[:, start : start + BLOCK]
         used = block.any(1).nonzero()
         low, high = int(used[0]), int(used[-1]) + 1
-        found[..., start : start + BLOCK] = maps[..., low:high] @ block[low:high]
-    return found
+        yield start, low, high, block[low:high]
