@@ -161,6 +161,10 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--native", action="store_true", help="at the stored resolution, not at the video's")
     _add_positions(export)
 
+    evaluate = command("evaluate", "how well the maps predict recorded gaze", EVALUATE_EXAMPLE)
+    _add_run(evaluate)
+    _add_evaluation(evaluate)
+
     stats = command("stats", "tables of what maps are like, areas of interest, cuts", STATS_EXAMPLE)
     _add_run(stats)
     _add_stats(stats)
@@ -181,6 +185,7 @@ INFER_EXAMPLE = "streamsal infer talk.streamsal --task-id $SLURM_ARRAY_TASK_ID"
 SUBMIT_EXAMPLE = "streamsal submit talk.mp4 --gpu geforce_rtx_3090 --time 1:00:00 --throttle 8 --render"
 RENDER_EXAMPLE = "streamsal render talk.streamsal -o talk_overlay.mp4 --style side"
 STATS_EXAMPLE = "streamsal stats talk.streamsal --aoi faces.json --cuts"
+EVALUATE_EXAMPLE = "streamsal evaluate talk.streamsal --gaze fixations.csv"
 BENCH_EXAMPLE = "streamsal bench --sizes 720p,1080p --batch 4,8 --dtype fp16,bf16 --json a100.json"
 GAZE_HELP = "where people looked: a file or folder of recorded gaze"
 STYLES = ("overlay", "side", "heatmap", "contour")
@@ -320,6 +325,35 @@ def _add_stats(made: argparse.ArgumentParser) -> None:
     _add_range(made)
 
 
+def _add_evaluation(made: argparse.ArgumentParser) -> None:
+    _add_gaze(made, required=True)
+    group = made.add_argument_group("how to score")
+    group.add_argument("--protocol", default="exact", choices=("exact", "mit"), help="mit: as the MATLAB code, by name")
+    group.add_argument(
+        "--baseline", default="auto", metavar="NAME|FILE.npy", help="center-bias of the other videos (default), uniform"
+    )
+    group.add_argument("--shuffle", default="other-videos", choices=("other-videos", "dataset", "same-video"))
+    group.add_argument("--frames", metavar="FILE.csv", help="score only these: columns video, frame and perhaps mask")
+    group.add_argument("--frames-rate", type=_rate, metavar="HZ", help="at which they count (default: the video's own)")
+    group.add_argument("--blur", type=_rate, metavar="PX", help="sigma of fixation maps (default: 1 degree)")
+    group.add_argument("--fit-density", action="store_true", help="make densities of saliency maps, fitted to gaze")
+    group.add_argument("--fit-on", metavar="FILE", help="fitted to this gaze, or a fit.json of another evaluation")
+    group.add_argument("--device", default="auto", metavar=DEVICES)
+    group.add_argument("-o", "--output", metavar="DIR", help="where to (default: RUN/evaluation)")
+    group.add_argument("--json", action="store_true", help="print summary.json instead of a table")
+
+
+def _add_gaze(made: argparse.ArgumentParser, *, required: bool) -> None:
+    group = made.add_argument_group("recorded gaze")
+    group.add_argument("--gaze", required=required, action="append", metavar="FILE", help=GAZE_HELP)
+    group.add_argument(
+        "--gaze-format", default="auto", metavar="NAME", help="table, bids, dhf1k, fixation-maps or pysaliency"
+    )
+    group.add_argument("--columns", metavar="MAP", help="of a table, as t=Time,x=GazeX,y=GazeY,time_unit=ms")
+    group.add_argument("--gaze-start", type=float, metavar="SECONDS", help="the tracker's time of the first frame")
+    group.add_argument("--gaze-rate", type=_rate, metavar="HZ", help="of fixation pictures")
+
+
 def _add_vectors(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("what to write, into RUN/vectors")
     group.add_argument("--format", default="h5", choices=("h5", "npy", "csd", "latent-vectors-service"))
@@ -419,6 +453,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
     return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
 
 
 def _seed(text: str) -> int:

@@ -23,8 +23,8 @@ from .tables import print_facts
 
 # fmt: off
 __all__ = [
-    "bench", "demo", "embed", "export", "infer", "merge", "models", "plan", "probe", "render", "run", "stats",
-    "status", "submit", "weights",
+    "bench", "demo", "embed", "evaluate", "export", "infer", "merge", "models", "plan", "probe", "render", "run",
+    "stats", "status", "submit", "weights",
 ]
 # fmt: on
 
@@ -503,6 +503,40 @@ def stats(arguments: argparse.Namespace) -> int:
         progress=progress_of(arguments),
     ):
         print(path)
+    return 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    from .evaluate import evaluate as score
+    from .evaluate import score_rows, setting_rows
+    from .signals import stop_on_signals
+
+    run = _existing_run(arguments.run)
+    with stop_on_signals() as stop:
+        scores = score(
+            run,
+            arguments.gaze,
+            protocol=arguments.protocol,
+            baseline=arguments.baseline,
+            shuffle=arguments.shuffle,
+            frames=arguments.frames,
+            frames_rate_hz=arguments.frames_rate,
+            fit=arguments.fit_density,
+            fit_on=arguments.fit_on,
+            blur_px=arguments.blur,
+            output=arguments.output,
+            device=arguments.device,
+            progress=progress_of(arguments),
+            stop=stop,
+            format=arguments.gaze_format,
+            columns=arguments.columns,
+            start_seconds=arguments.gaze_start,
+            rate_hz=arguments.gaze_rate,
+        )
+    print_facts(scores.summary, *score_rows(scores.summary), arguments.json)
+    if not arguments.json:
+        print_facts({}, setting_rows(scores.summary), ["", ""], False)
+        print(scores.folder)
     return 0
 
 

@@ -241,7 +241,7 @@ def read_gaze(
         if kind not in FORMATS:
             raise UsageError(f"no gaze format is called {kind!r}: use one of {', '.join(FORMATS)}")
         found.append(_readers()[kind](each, asked))
-    return _named(joined(found), asked.size_px)
+    return named(joined(found), list(asked.size_px)) if asked.size_px else joined(found)
 
 
 def joined(tables: Sequence[Gaze]) -> Gaze:
@@ -270,15 +270,16 @@ def _kind(path: Path) -> str:
     raise BadInput(f"{path} is of no kind that gaze is read from: say which with --gaze-format, or save it as csv")
 
 
-def _named(gaze: Gaze, size_px: Mapping[str, Size]) -> Gaze:
-    """The same gaze, videos named as in `size_px`; rows of others are left out and noted."""
-    if not size_px:
-        return gaze
-    names = {name: known_as(name, size_px) for name in dict.fromkeys(gaze.video)}
+def named(gaze: Gaze, videos: Sequence[str]) -> Gaze:
+    """The same gaze, its videos called as in `videos`; rows of others are left out and noted.
+
+    Raises UsageError where gaze names no video and there are several.
+    """
+    names = {name: known_as(name, videos) for name in dict.fromkeys(gaze.video)}
     unknown = [name for name, known in names.items() if known is None]
     if "" in unknown:
         raise UsageError(
-            f"the gaze names no video and there are {len(size_px)}: add a column video, or give a folder with one "
+            f"the gaze names no video and there are {len(videos)}: add a column video, or give a folder with one "
             "file per video, named as it"
         )
     if unknown:
