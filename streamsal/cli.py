@@ -153,10 +153,10 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_style(render)
 
-    export = command("export", "maps as npy, npz, png or csv", "streamsal export talk.streamsal --format npy")
+    export = command("export", "maps and tables for other programs", "streamsal export talk.streamsal --format npy")
     _add_run(export)
     export.add_argument("-o", "--output", metavar="PATH", help="where to (default: RUN/export)")
-    export.add_argument("--format", default="npy", choices=("npy", "npz", "png", "csv"))
+    export.add_argument("--format", default="npy", choices=("npy", "npz", "png", "csv", "pysaliency", "bids"))
     export.add_argument("--video", metavar="NAME", help="which video of the run (default: all)")
     export.add_argument("--native", action="store_true", help="at the stored resolution, not at the video's")
     _add_positions(export)

@@ -473,7 +473,7 @@ def export(arguments: argparse.Namespace) -> int:
     run = _existing_run(arguments.run)
     for path in export_maps(
         run,
-        Path(arguments.output) if arguments.output else run / "export",
+        Path(arguments.output) if arguments.output else run / ("bids" if arguments.format == "bids" else "export"),
         format=arguments.format,
         video=arguments.video,
         start=arguments.start,

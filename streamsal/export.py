@@ -1,4 +1,4 @@
-"""A run's maps as files for other programs: npy, npz, 16-bit PNG, CSV.
+"""A run's maps as files for other programs: npy, npz, 16-bit PNG, CSV; pysaliency and BIDS by modules of their own.
 
 In flow stored frames, one at a time; out comes one file per video (one folder of pictures for PNG), which appears when
 it is whole. Memory holds one frame. Knows no video and no model.
@@ -11,7 +11,6 @@ import json
 import shutil
 import zipfile
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,25 +18,12 @@ import numpy as np
 
 from .errors import UsageError
 from .files import make_folder, replacing, write_bytes, writing
-from .layout import DONE
 from .maps import Maps
 from .merge import Run, open_run
-from .models.spec import Output
 from .png import encode_png
+from .readout import COLUMNS, as_it_is, exported, read_map, summary
 
-Format = Literal["npy", "npz", "png", "csv"]
-COLUMNS = (
-    "frame",
-    "pts_seconds",
-    "status",
-    "peak_x_px",
-    "peak_y_px",
-    "peak_log_density",
-    "centroid_x_px",
-    "centroid_y_px",
-    "entropy_bits",
-    "mass_central_third",
-)
+Format = Literal["npy", "npz", "png", "csv", "pysaliency", "bids"]
 
 
 def export(
@@ -64,24 +50,50 @@ def export(
     csv  one line per frame: peak, centroid (displayed pixels; the frame's middle is W / 2, H / 2), entropy,
          central mass; with `native`, quicker, peak density and entropy count stored pixels instead
 
-    Outputs that are one number per frame come with npy, npz and csv.
+    pysaliency  predictions.hdf5 (or `output`, where it ends in .hdf5) with all videos: see `pysaliency_file`
+    bids        the folder `output` as a BIDS derivative with a table per video: see `bids`
+
+    Outputs that are one number per frame come with npy, npz, csv and bids.
     """
-    write = {"npy": _npy, "npz": _npz, "png": _png, "csv": _csv}[format]
     output = Path(output)
     with nullcontext(run) if isinstance(run, Run) else open_run(run) as opened:
         names = [opened[video].name] if video else opened.videos
+        if format in ("pysaliency", "bids"):
+            frames_of = {name: (opened[name], _frames(opened, name, start, stop, every)) for name in names}
+            return _together(format, output, frames_of, native)
+        write = {"npy": _npy, "npz": _npz, "png": _png, "csv": _csv}[format]
         single = format != "png" and len(names) == 1 and output.suffix == f".{format}"
         make_folder(output.parent if single else output)
         suffix = "" if format == "png" else f".{format}"
         paths = [output if single else output / f"{name}{suffix}" for name in names]
         for name, path in zip(names, paths, strict=True):
-            first, last = _frame(opened, name, start), None if stop is None else _frame(opened, name, stop)
-            frames = list(opened[name].frames(first, last, every))
-            if not frames:
-                raise UsageError(f"{name} has no stored frames from {start} to {'the end' if stop is None else stop}")
+            frames = _frames(opened, name, start, stop, every)
             with writing(path):
                 write(opened[name], frames, path, native)
     return paths
+
+
+def _together(format: Format, output: Path, frames_of: dict[str, tuple[Maps, list[int]]], native: bool) -> list[Path]:
+    """The formats that hold all videos of a run."""
+    if format == "bids":
+        from .bids import write_derivative
+
+        return write_derivative(output, frames_of, native=native)
+    from .pysaliency_file import write_predictions
+
+    path = output if output.suffix in (".hdf5", ".h5") else make_folder(output) / "predictions.hdf5"
+    make_folder(path.parent)
+    with writing(path):
+        write_predictions(path, frames_of, native=native)
+    return [path]
+
+
+def _frames(run: Run, name: str, start: int | str, stop: int | str | None, every: int) -> list[int]:
+    first, last = _frame(run, name, start), None if stop is None else _frame(run, name, stop)
+    frames = list(run[name].frames(first, last, every))
+    if not frames:
+        raise UsageError(f"{name} has no stored frames from {start} to {'the end' if stop is None else stop}")
+    return frames
 
 
 def _frame(run: Run, name: str, position: int | str) -> int:
@@ -93,21 +105,6 @@ def _frame(run: Run, name: str, position: int | str) -> int:
 
     folder = run.path.parent if run.path.is_file() else run.path
     return frame_at(VideoIndex.load(index_path(folder, name)), position, name)
-
-
-def read_map(maps: Maps, frame: int, native: bool) -> np.ndarray:
-    """One frame of the first output, float32: (H, W), or as stored for what is no map."""
-    if native or maps.first.readback is None:
-        return maps.native(frame)
-    return maps.full_size(frame)
-
-
-def exported(maps: Maps, native: bool) -> Output:
-    """What `read_map` gives: the first output, or the density that a priority map becomes at full size."""
-    first = maps.first
-    if first.kind == "priority" and first.is_density and not native:
-        return replace(first, name="log_density", kind="log_density", units="nats")
-    return first
 
 
 def describe(maps: Maps, frames: list[int], native: bool) -> dict[str, Any]:
@@ -161,7 +158,7 @@ def _write_array(file: Any, maps: Maps, frames: list[int], native: bool) -> None
 def _png(maps: Maps, frames: list[int], folder: Path, native: bool) -> None:
     first = exported(maps, native)
     if first.kind not in ("log_density", "saliency_map"):
-        raise UsageError(f"{first.name} {_as_it_is(maps)}: export it as npy or npz")
+        raise UsageError(f"{first.name} {as_it_is(maps)}: export it as npy or npz")
     if folder.exists() and not (folder / "scale.json").exists():
         raise UsageError(f"{folder} holds something else than exported pictures: give another folder")
     density, holes = first.kind == "log_density", set(maps.holes)
@@ -194,42 +191,13 @@ def _png(maps: Maps, frames: list[int], folder: Path, native: bool) -> None:
 def _csv(maps: Maps, frames: list[int], path: Path, native: bool) -> None:
     first = exported(maps, native)
     if first.kind != "log_density":
-        raise UsageError(f"{first.name} {_as_it_is(maps)} and has no such summary: export it as npy or npz")
+        raise UsageError(f"{first.name} {as_it_is(maps)} and has no such summary: export it as npy or npz")
     with replacing(path) as part, open(part, "w", newline="") as file:
         table = csv.writer(file)
         table.writerow([*COLUMNS, *maps.scalars])
         for frame in frames:
             scalars = [f"{maps.output(name, frame):g}" for name in maps.scalars]
-            table.writerow(["" if cell == "nan" else cell for cell in (*_summary(maps, frame, native), *scalars)])
-
-
-def _as_it_is(maps: Maps) -> str:
-    return "is a density only without --native" if maps.first.is_density else "is no density"
-
-
-def _summary(maps: Maps, frame: int, native: bool) -> list[int | str]:
-    """One line of the table; at a hole what depends on the picture is empty."""
-    import torch
-
-    from . import density
-
-    row = int(np.searchsorted(maps.frame, frame))
-    known = [frame, f"{maps.pts_seconds[row]:.6f}"]
-    if maps.status[row] != DONE:
-        return [*known, "hole", *[""] * (len(COLUMNS) - 3)]
-    log_density = torch.from_numpy(read_map(maps, frame, native))[None]
-    scale = np.array([maps.width, maps.height]) / log_density.shape[:0:-1]
-    peak = density.peak(log_density)[0].numpy() * scale
-    centroid = density.centroid(log_density)[0].numpy() * scale
-    return [
-        *known,
-        "done",
-        *(f"{value:g}" for value in peak),
-        f"{float(log_density.max()):.4f}",
-        *(f"{value:.3f}" for value in centroid),
-        f"{float(density.entropy_bits(log_density)):.4f}",
-        f"{float(density.central_third_mass(log_density)):.6f}",
-    ]
+            table.writerow(["" if cell == "nan" else cell for cell in (*summary(maps, frame, native), *scalars)])
 
 
 def _json(facts: dict[str, Any]) -> bytes:

@@ -1,0 +1,38 @@
+"""What a table says of a frame is what its map says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from synthetic_run import HEIGHT, WIDTH, make_plan, make_run
+
+from streamsal.maps import Maps
+from streamsal.merge import open_run
+from streamsal.readout import COLUMNS, as_it_is, exported, read_map, summary
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory: pytest.TempPathFactory) -> Maps:
+    plan = make_plan({"talk.mp4": 12}, {"talk.mp4": []})
+    return open_run(make_run(tmp_path_factory.mktemp("readout") / "run", plan))["talk.mp4"]
+
+
+def test_a_frame_is_read_at_the_displayed_or_the_stored_size(maps: Maps) -> None:
+    np.testing.assert_array_equal(read_map(maps, 3, False), maps.log_density(3))
+    np.testing.assert_array_equal(read_map(maps, 3, True), maps.native(3))
+    assert exported(maps, False).kind == "log_density" and "density" in as_it_is(maps)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_summary_is_of_displayed_pixels_whatever_it_is_read_from(maps: Maps, native: bool) -> None:
+    row = dict(zip(COLUMNS, summary(maps, 5, native), strict=True))
+    density = np.exp(maps.log_density(5))
+    y, x = np.unravel_index(density.argmax(), density.shape)
+    assert (float(row["peak_x_px"]), float(row["peak_y_px"])) == pytest.approx((x + 0.5, y + 0.5), abs=1.5)
+    center = (density.sum(0) @ (np.arange(WIDTH) + 0.5), density.sum(1) @ (np.arange(HEIGHT) + 0.5))
+    assert (float(row["centroid_x_px"]), float(row["centroid_y_px"])) == pytest.approx(center, abs=0.3)
+    assert row["frame"] == 5 and float(row["pts_seconds"]) == pytest.approx(0.2) and row["status"] == "done"
+
+
+def test_a_hole_has_a_number_and_a_time_and_nothing_else(maps: Maps) -> None:
+    assert summary(maps, 7, False) == [7, "0.280000", "hole", *[""] * (len(COLUMNS) - 3)]
