@@ -73,6 +73,47 @@ def test_scores_are_those_of_the_matlab_code(name: str, kind: str, score: str) -
     assert np.nanmax(abs(found - expected), initial=0) <= TOLERANCES[score]
 
 
+@pytest.mark.parametrize("name, column", [("smooth", 2), ("uint8", 4)])
+def test_the_table_of_the_docs_holds_what_both_protocols_give(name: str, column: int) -> None:
+    lines = (Path(__file__).parents[1] / "docs/metrics.md").read_text().splitlines()
+    table = {
+        cells[0]: cells for line in lines if len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == 6
+    }
+    file = np.load(FIXTURES / f"pysaliency_{name}.npz")
+    log_density, density = file["in/log_density"], np.exp(file["in/log_density"])
+    frame, (row, col) = file["in/n"], metrics.pixels(file["in/x"], file["in/y"])
+    others = [(i, j) for i in range(len(density)) for j in np.flatnonzero(frame != i)]
+    negative_frame, which = (np.array(column) for column in zip(*others, strict=True))
+    at, negatives = (frame, row, col), (negative_frame, row[which], col[which])
+    per_fixation = {
+        "AUC": metrics.auc(density, *at),
+        "shuffled AUC": metrics.shuffled_auc(density, *at, *negatives),
+        "NSS": metrics.nss(density, *at),
+        "information gain over the center bias": metrics.information_gain(
+            log_density, file["in/centerbias_log_density"], *at
+        ),
+    }
+    truth = file["out/empirical_map"]
+    exact = {
+        **{score: metrics.per_frame(values, frame, len(density)) for score, values in per_fixation.items()},
+        "KL from the empirical map": metrics.kl_divergence(truth, density),
+        "SIM": metrics.sim(truth, density),
+        "CC": metrics.cc(truth, density),
+    }
+    mit = {score: f"{np.nanmean(values):.3f}" for score, values in scored(name, "density").items()}
+    expected = {
+        "AUC": f"Judd {mit['auc_judd_jitter']}, Borji {mit['auc_borji']}",
+        "shuffled AUC": mit["auc_shuffled"],
+        "NSS": mit["nss"],
+        "information gain over the center bias": mit["infogain"],
+        "KL from the empirical map": mit["kldiv"],
+        "SIM": mit["sim"],
+        "CC": mit["cc"],
+    }
+    for score, values in exact.items():
+        assert table[score][column : column + 2] == [f"{values.nanmean():.3f}", expected[score]]
+
+
 def some_map(seed: int, *, height: int = 12, width: int = 17) -> tuple[np.ndarray, np.random.Generator]:
     random = np.random.default_rng(seed)
     return random.normal(size=(height, width)), random
