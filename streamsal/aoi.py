@@ -298,6 +298,11 @@ def _aoi(entry: dict[str, Any]) -> Aoi:
     made: list[KeyFrame] = []
     for key in keys:
         made.append(_key_frame(key, cast(Kind, kind), made[-1] if made else None))
+    numbers = [number for key in made for number in key.numbers]
+    if unit == "fraction" and max(map(abs, numbers)) > 10:
+        raise _Wrong(f"{where}: unit is fraction, but {max(numbers, key=abs):g} is no part of the frame")
+    if unit == "px" and max(map(abs, numbers)) <= 1 and not all(number.is_integer() for number in numbers):
+        raise _Wrong(f"{where}: unit is px, but its numbers look like fractions: say so with unit")
     return Aoi(name=entry["name"], kind=cast(Kind, kind), keys=tuple(made), unit=unit, video=video)
 
 

@@ -395,8 +395,12 @@ def _visits(part: _Part, aoi: Aoi, clock: Clock, gaze: Gaze) -> dict[str, Any]:
 def _write_cuts(run: Run, part: _Part, workers: int, write: Callable[[CutLine], None], progress: Progress) -> None:
     index, name = _checked_index(run, part.maps.name), part.maps.name
     start, stop = part.frames[0], part.frames[-1] + 1
+
+    def on_frame(done: int) -> None:
+        progress.update(min(done, stop - start))  # a few frames around them are looked at as well
+
     with progress.track(f"{name}: cuts", stop - start):
-        found = find_cuts(index, start=start, stop=stop, workers=workers, on_frame=progress.update)
+        found = find_cuts(index, start=start, stop=stop, workers=workers, on_frame=on_frame)
     for cut in found:
         write(CutLine(video=name, frame=cut.frame, pts_seconds=cut.pts_seconds, strength=cut.strength))
 

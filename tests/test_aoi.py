@@ -215,6 +215,11 @@ def test_a_list_alone_is_a_file_of_areas_in_pixels(tmp_path: Path) -> None:
         ('[{"name": "a", "polygon": [[0, 0], [1, 1], [1, null]]}]', "entry 1 (a): polygon is None, no number"),
         ('[{"name": "a", "circle": [0, 0, 1]}]', "entry 1 (a): circle is none of"),
         ('[{"name": "a", "unit": "cm", "rectangle": [0, 0, 1, 1]}]', "entry 1 (a): unit is 'cm'"),
+        (
+            '[{"name": "a", "rectangle": [0.1, 0, 1, 1]}]',
+            "entry 1 (a): unit is px, but its numbers look like fractions",
+        ),
+        ('[{"name": "a", "unit": "fraction", "rectangle": [0, 0, 640, 1]}]', "unit is fraction, but 640 is no part"),
         ('[{"name": "a", "video": 3, "rectangle": [0, 0, 1, 1]}]', "entry 1 (a): video is 3, no name"),
         ('[{"name": "a", "rectangle": [0, 0, 1, 1]}, {"name": "a", "ellipse": [0, 0, 1, 1]}]', "two areas are named a"),
         (
