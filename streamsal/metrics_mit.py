@@ -58,6 +58,24 @@ def auc_judd(map_hw: np.ndarray, fixated_hw: np.ndarray, jitter_hw: np.ndarray |
     return _area((at_or_above - hits) / (len(values) - len(fixated)), hits / len(fixated))
 
 
+def auc_judd_of_fixations(
+    map_hw: np.ndarray, row: np.ndarray, col: np.ndarray, jitter_hw: np.ndarray | None = None
+) -> float:
+    """`auc_judd` as pysaliency has it: several fixations of one pixel count as many, and equal values as one point.
+
+    `jitter_hw`, there normal with a standard deviation of 1e-7, is added as it is. A constant map has 0.5.
+    """
+    values = _float64(map_hw) if jitter_hw is None else _float64(map_hw) + jitter_hw
+    fixated, unfixated = values[row, col], values[~fixation_map(row, col, *values.shape)]
+    if not len(fixated):
+        return np.nan
+    thresholds = np.sort(fixated)[::-1]
+    false_alarms, hits = (
+        1 - np.searchsorted(np.sort(sample), thresholds) / len(sample) for sample in (unfixated, fixated)
+    )
+    return _area(false_alarms, hits)
+
+
 def auc_borji(map_hw: np.ndarray, fixated_hw: np.ndarray, drawn: np.ndarray) -> float:
     """Mean over the splits of the area under a ROC curve that has a point at every tenth of the map's range.
 

@@ -12,6 +12,7 @@ from streamsal import metrics
 from streamsal.metrics_mit import (
     auc_borji,
     auc_judd,
+    auc_judd_of_fixations,
     auc_shuffled,
     cc,
     draw_others,
@@ -71,6 +72,22 @@ def test_scores_are_those_of_the_matlab_code(name: str, kind: str, score: str) -
         return
     assert np.array_equal(np.isnan(found), np.isnan(expected))
     assert np.nanmax(abs(found - expected), initial=0) <= TOLERANCES[score]
+
+
+@pytest.mark.parametrize("name, kind", CASES)
+def test_judds_auc_of_all_fixations_is_pysaliencys(name: str, kind: str) -> None:
+    file = np.load(FIXTURES / f"pysaliency_{name}.npz")
+    maps = {"map": file["in/saliency"], "density": np.exp(file["in/log_density"])}[kind]
+    row, col = (index.numpy() for index in metrics.pixels(file["in/x"], file["in/y"]))
+    noise, plain, jittered = np.random.RandomState(42), [], []
+    for i, values in enumerate(maps):
+        at = (row[file["in/n"] == i], col[file["in/n"] == i])
+        jitter = 1e-7 * noise.randn(*values.shape) if len(at[0]) else None
+        plain.append(auc_judd_of_fixations(values, *at))
+        jittered.append(auc_judd_of_fixations(values, *at, jitter))
+    expected = file[f"out/{kind}/auc_judd_thresholds_at_fixations_no_jitter_per_frame"]
+    np.testing.assert_allclose(plain, expected, rtol=0, atol=1e-12)
+    assert abs(np.nanmean(jittered) - file[f"out/{kind}/auc_judd_jitter_seed42_mean"]) <= 1e-12
 
 
 @pytest.mark.parametrize("name, column", [("smooth", 2), ("uint8", 4)])
