@@ -318,11 +318,11 @@ def _add_bench(made: argparse.ArgumentParser) -> None:
 def _add_stats(made: argparse.ArgumentParser) -> None:
     made.add_argument("-o", "--output", metavar="DIR", help="where to (default: RUN/stats)")
     made.add_argument("--aoi", metavar="FILE", help="areas of interest, .json or .csv: the probability in each")
-    made.add_argument("--gaze", metavar="FILE", help=GAZE_HELP)
     made.add_argument("--cuts", action="store_true", help="where the film is cut, seen in its pictures")
     made.add_argument("--video", metavar="NAME", help="which video of the run (default: all)")
     made.add_argument("--native", action="store_true", help="at the stored resolution, not at the video's")
     _add_range(made)
+    _add_gaze(made, required=False)
 
 
 def _add_evaluation(made: argparse.ArgumentParser) -> None:

@@ -501,6 +501,10 @@ def stats(arguments: argparse.Namespace) -> int:
         native=arguments.native,
         decode_workers=usable_cores(),
         progress=progress_of(arguments),
+        format=arguments.gaze_format,
+        columns=arguments.columns,
+        start_seconds=arguments.gaze_start,
+        rate_hz=arguments.gaze_rate,
     ):
         print(path)
     return 0
