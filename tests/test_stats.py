@@ -320,6 +320,18 @@ def test_what_is_asked_for_part_of_a_run_is_what_the_whole_says_there(films: Pat
     assert part[1:] == whole[first + 1 : first + len(part)] and part[-1]["frame"] == "19"
 
 
+def test_gaze_of_any_tracker_is_read_with_the_options_of_evaluate(films: Path, tmp_path: Path) -> None:
+    run, areas, usual = films / "1.streamsal", films / "a.csv", films / "g.csv"
+    lines = [line.split(",") for line in usual.read_text().splitlines()[1:]]
+    other = [f"{who}\t{1000 * float(t) + 5000:.0f}\t{x}\t{y}\t{1000 * float(d):.0f}" for who, t, x, y, d in lines]
+    (tmp_path / "g.tsv").write_text("\n".join(["Who\tWhen\tGX\tGY\tLong", *other]) + "\n")
+    expected = rows(stats(run, aois=areas, gaze=usual, output=tmp_path / "usual")[2])
+    columns = "t=When,x=GX,y=GY,duration=Long,subject=Who,time_unit=ms"
+    options = ["--gaze", tmp_path / "g.tsv", "--columns", columns, "--gaze-start", 5, "-o", tmp_path / "other", "-q"]
+    assert main(["stats", str(run), "--aoi", str(areas), *map(str, options)]) == 0
+    assert rows(tmp_path / "other" / "aoi_summary.csv") == expected
+
+
 def test_a_bad_file_of_areas_leaves_with_65_and_one_sentence(films: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (films / "bad.json").write_text('[{"name": "a", "rectangle": [0, 0, 0, 1]}]')
     assert main(["stats", str(films / "1.streamsal"), "--aoi", str(films / "bad.json")]) == 65
