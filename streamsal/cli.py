@@ -140,17 +140,17 @@ def parser() -> argparse.ArgumentParser:
     merge.add_argument("--device", default="auto", metavar=DEVICES)
     _add_fixations(merge)
 
-    render = command("render", "the maps on top of the film, with its sound", RENDER_EXAMPLE)
+    render = command("render", "the maps on top of the film, with its sound; or on one page", RENDER_EXAMPLE)
     _add_run(render)
-    render.add_argument("-o", "--output", metavar="FILE", help="film to write (default: RUN/<video>.<style>.mp4)")
+    render.add_argument("-o", "--output", metavar="FILE", help="to write (default: RUN/<video>.<style>.mp4 or .png)")
     render.add_argument("--video", metavar="NAME", help="which video of the run (default: all)")
     _add_range(render)
     group = render.add_argument_group("what to show")
     group.add_argument("--compare", metavar="RUN2", help="this run's log density minus that of another, in bits")
-    group.add_argument("--gaze", metavar="FILE", help=GAZE_HELP)
     group.add_argument(
         "--gaze-density", metavar="SIGMA", help="the density of the gaze instead of the model's: 35px, or 1deg"
     )
+    _add_gaze(render, required=False)
     _add_style(render)
 
     export = command("export", "maps and tables for other programs", "streamsal export talk.streamsal --format npy")
@@ -187,9 +187,9 @@ RENDER_EXAMPLE = "streamsal render talk.streamsal -o talk_overlay.mp4 --style si
 STATS_EXAMPLE = "streamsal stats talk.streamsal --aoi faces.json --cuts"
 EVALUATE_EXAMPLE = "streamsal evaluate talk.streamsal --gaze fixations.csv"
 BENCH_EXAMPLE = "streamsal bench --sizes 720p,1080p --batch 4,8 --dtype fp16,bf16 --json a100.json"
-GAZE_HELP = "where people looked: a file or folder of recorded gaze"
-STYLES = ("overlay", "side", "heatmap", "contour")
+STYLES = ("overlay", "side", "heatmap", "contour", "contact")
 DEVICES = "auto|cpu|cuda|cuda:N|mps"
+STYLE_HELP = "contact: a picture of every shot on one page, a .png"
 MODEL_HELP = "default: deepgaze_iie, for embed x3d_s"
 WEIGHTS_HELP = "a checkpoint (default: the official one), or stand-ins for tests and benchmarks"
 STAGE_HELP = "copy a video to this machine's own disk ($TMPDIR) before reading it, if it takes less than half of it"
@@ -389,7 +389,7 @@ def _add_submission(made: argparse.ArgumentParser) -> None:
         "--seconds-per-task", type=_positive, default=600, metavar="S", help="aim of the default of --tasks (600)"
     )
     group.add_argument("--render", action="store_true", default=None, help="make the film as well")
-    group.add_argument("--style", choices=STYLES)
+    group.add_argument("--style", choices=STYLES, help=STYLE_HELP)
     group.add_argument(
         "--resume", action="store_true", help="only the tasks that are not done, with the same resources"
     )
@@ -432,7 +432,7 @@ def _add_fixations(made: argparse.ArgumentParser) -> None:
 
 def _add_style(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("how the film looks")
-    group.add_argument("--style", default="overlay", choices=STYLES)
+    group.add_argument("--style", default="overlay", choices=STYLES, help=STYLE_HELP)
     group.add_argument("--colormap", metavar="NAME", help="default: inferno, for a comparison blue_orange")
     group.add_argument(
         "--scale", default="video", choices=("video", "frame"), help="one scale for the film, or per frame"

@@ -30,6 +30,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .fixations import Source
+    from .gaze import Gaze
     from .merge import Run
     from .plan import Plan
     from .prepare import Request
@@ -171,7 +172,6 @@ def run(arguments: argparse.Namespace) -> int:
     from .merge import merge as merge_run
     from .merge import open_run
     from .models import spec_of
-    from .render import render as render_film
     from .signals import stop_on_signals
 
     progress = progress_of(arguments)
@@ -185,11 +185,8 @@ def run(arguments: argparse.Namespace) -> int:
         merged = merge_run(run, fixations=fixations, device=arguments.device, progress=progress, stop=stop)
         names = [] if arguments.no_render or plan.of_clips else [video.name for video in plan.videos]
         for name in names:
-            print(
-                render_film(
-                    run, film_path(run, name, names, arguments.style), video=name, **_style(arguments, progress, stop)
-                )
-            )
+            output = film_path(run, name, names, arguments.style)
+            print(_show(run, output, arguments, video=name, should_stop=stop, progress=progress))
     for path in merged:
         print(path)
     with open_run(run) as opened:
@@ -449,7 +446,6 @@ def merge(arguments: argparse.Namespace) -> int:
 
 def render(arguments: argparse.Namespace) -> int:
     from .merge import open_run
-    from .render import render as render_film
     from .signals import stop_on_signals
 
     run = _existing_run(arguments.run)
@@ -458,12 +454,19 @@ def render(arguments: argparse.Namespace) -> int:
     if arguments.output and len(wanted) > 1:
         raise UsageError(f"{run} holds {len(names)} videos: choose one with --video, or leave -o out")
     progress = progress_of(arguments)
-    shown = {"compare": arguments.compare, "gaze": arguments.gaze, "gaze_density": arguments.gaze_density}
+    if arguments.style == "contact" and arguments.compare:
+        raise UsageError("a page of pictures shows one run: leave --compare out, or choose another --style")
+    shown: dict[str, Any] = {
+        "gaze": _recorded_gaze(arguments, run, progress),
+        "gaze_density": arguments.gaze_density,
+    }
+    if arguments.compare:
+        shown["compare"] = arguments.compare
+    shown |= {"start": arguments.start, "stop": arguments.end, "progress": progress}
     with stop_on_signals() as stop:
         for name in wanted:
             output = Path(arguments.output) if arguments.output else film_path(run, name, names, arguments.style)
-            style = _style(arguments, progress, stop) | shown
-            print(render_film(run, output, video=name, start=arguments.start, stop=arguments.end, **style))
+            print(_show(run, output, arguments, video=name, should_stop=stop, **shown))
     return 0
 
 
@@ -544,31 +547,50 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _recorded_gaze(arguments: argparse.Namespace, run: Path, progress: Progress) -> Gaze | None:
+    from .content import read_gaze_of
+    from .merge import open_run
+
+    if not arguments.gaze:
+        return None
+    with open_run(run) as opened:
+        gaze = read_gaze_of(
+            opened,
+            arguments.gaze,
+            format=arguments.gaze_format,
+            columns=arguments.columns,
+            start_seconds=arguments.gaze_start,
+            rate_hz=arguments.gaze_rate,
+        )
+    for note in gaze.notes:
+        progress.say(note)
+    return gaze
+
+
 def film_path(run: Path, name: str, names: Sequence[str], style: str) -> Path:
     """RUN/talk.overlay.mp4 for talk.mp4; Matroska stays Matroska, because MP4 could not hold all that is in it."""
     stem = Path(name).stem
     if [Path(other).stem for other in names].count(stem) > 1:  # talk.mp4 beside talk.mkv
         stem = name
     suffix = ".mkv" if Path(name).suffix.lower() in (".mkv", ".webm") else ".mp4"
+    suffix = ".png" if style == "contact" else suffix
     return run / f"{stem}.{style}{suffix}"
 
 
-def _style(arguments: argparse.Namespace, progress: Progress, stop: Callable[[], str]) -> dict[str, Any]:
-    return {
-        "style": arguments.style,
-        "colormap": arguments.colormap,
-        "scale": arguments.scale,
-        "between": arguments.between,
-        "legend": arguments.legend,
-        "frame_number": arguments.frame_number,
-        "timestamp": arguments.timestamp,
-        "codec": arguments.codec,
-        "crf": arguments.crf,
-        "preset": arguments.preset,
-        "jobs": arguments.jobs,
-        "should_stop": stop,
-        "progress": progress,
-    }
+FILM_OPTIONS = ("style", "scale", "legend", "frame_number", "timestamp", "codec", "crf", "preset", "jobs")
+
+
+def _show(run: Path, output: Path, arguments: argparse.Namespace, **wanted: Any) -> Path:
+    """Makes a film, or a page of pictures, as the options about looks say."""
+    both = {"between": arguments.between, "colormap": arguments.colormap}
+    if arguments.style == "contact":
+        from .sheet import contact_sheet
+
+        return contact_sheet(run, output, **both, **wanted)
+    from .render import render as render_film
+
+    films = {name: getattr(arguments, name) for name in FILM_OPTIONS}
+    return render_film(run, output, **both, **films, **wanted)
 
 
 def _request(arguments: argparse.Namespace, tasks: int | None) -> Request:

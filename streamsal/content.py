@@ -7,10 +7,11 @@ nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .errors import UsageError
 from .gaze import Gaze, read_gaze
@@ -110,13 +111,13 @@ def index_of(run: Run, name: str) -> VideoIndex:
     return index
 
 
-def read_gaze_of(run: Run, path: str | Path) -> Gaze:
-    """The gaze of a file or folder on the videos of a run."""
+def read_gaze_of(run: Run, path: str | Path | Sequence[str | Path], **told: Any) -> Gaze:
+    """The gaze of files or folders on the videos of a run; `told` as to `read_gaze`."""
     if run.plan is not None:
         sizes = {video.name: (video.width, video.height) for video in run.plan.videos}
     else:
         sizes = {name: (run[name].width, run[name].height) for name in run.videos}
-    return read_gaze(path, size_px=sizes)
+    return read_gaze(path, size_px=sizes, **told)
 
 
 def _index_path(run: Run, name: str) -> Path:
