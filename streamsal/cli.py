@@ -165,6 +165,9 @@ def parser() -> argparse.ArgumentParser:
     _add_run(evaluate)
     _add_evaluation(evaluate)
 
+    report = command("report", "one HTML page of runs: film, timeline, contact sheet, facts, methods", REPORT_EXAMPLE)
+    _add_report(report)
+
     stats = command("stats", "tables of what maps are like, areas of interest, cuts", STATS_EXAMPLE)
     _add_run(stats)
     _add_stats(stats)
@@ -186,6 +189,7 @@ SUBMIT_EXAMPLE = "streamsal submit talk.mp4 --gpu geforce_rtx_3090 --time 1:00:0
 RENDER_EXAMPLE = "streamsal render talk.streamsal -o talk_overlay.mp4 --style side"
 STATS_EXAMPLE = "streamsal stats talk.streamsal --aoi faces.json --cuts"
 EVALUATE_EXAMPLE = "streamsal evaluate talk.streamsal --gaze fixations.csv"
+REPORT_EXAMPLE = "streamsal report talk.streamsal other_model.streamsal -o talk.html"
 BENCH_EXAMPLE = "streamsal bench --sizes 720p,1080p --batch 4,8 --dtype fp16,bf16 --json a100.json"
 STYLES = ("overlay", "side", "heatmap", "contour", "contact")
 DEVICES = "auto|cpu|cuda|cuda:N|mps"
@@ -313,6 +317,15 @@ def _add_bench(made: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--seconds", type=float, default=5, metavar="S", help="for each stage (default: 5)")
     group.add_argument("--json", metavar="FILE", help="the last line, which is one JSON document, into a file as well")
+
+
+def _add_report(made: argparse.ArgumentParser) -> None:
+    made.add_argument("runs", nargs="*", metavar="RUN", help="runs; those of the same videos are compared")
+    made.add_argument("-o", "--output", metavar="FILE.html", help="default: RUN/report.html, of several report.html")
+    made.add_argument("--embed", action="store_true", help="a small film with the maps in the page itself, to be mailed")
+    made.add_argument("--aoi", metavar="FILE", help="areas of interest, .json or .csv: the probability in each")
+    made.add_argument("--video", metavar="NAME", help="which video of the run (default: all)")
+    _add_gaze(made, required=False)
 
 
 def _add_stats(made: argparse.ArgumentParser) -> None:

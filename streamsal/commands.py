@@ -23,8 +23,8 @@ from .tables import print_facts
 
 # fmt: off
 __all__ = [
-    "bench", "demo", "embed", "evaluate", "export", "infer", "merge", "models", "plan", "probe", "render", "run",
-    "stats", "status", "submit", "weights",
+    "bench", "demo", "embed", "evaluate", "export", "infer", "merge", "models", "plan", "probe", "render", "report",
+    "run", "stats", "status", "submit", "weights",
 ]
 # fmt: on
 
@@ -485,6 +485,29 @@ def export(arguments: argparse.Namespace) -> int:
         native=arguments.native,
     ):
         print(path)
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> int:
+    from .report import report as write_report
+    from .signals import stop_on_signals
+
+    runs = [_existing_run(run) for run in arguments.runs or [None]]
+    progress = progress_of(arguments)
+    gaze = _recorded_gaze(arguments, runs[0], progress)
+    default = runs[0] / "report.html" if len(runs) == 1 else Path("report.html")
+    with stop_on_signals() as stop:
+        page = write_report(
+            runs,
+            arguments.output or default,
+            embed=arguments.embed,
+            gaze=gaze,
+            aois=arguments.aoi,
+            video=arguments.video,
+            progress=progress,
+            should_stop=stop,
+        )
+    print(page)
     return 0
 
 

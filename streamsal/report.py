@@ -98,7 +98,7 @@ def report(
     output: str | Path,
     *,
     embed: bool = False,
-    gaze: str | Path | None = None,
+    gaze: Gaze | str | Path | None = None,
     aois: str | Path | None = None,
     video: str | None = None,
     progress: Progress | None = None,
@@ -142,24 +142,27 @@ class _Work:
 
 
 def _tables(
-    measured: Sequence[Measured], gaze: str | Path | None, aois: str | Path | None, progress: Progress, stop: Stop
+    measured: Sequence[Measured],
+    gaze: Gaze | str | Path | None,
+    aois: str | Path | None,
+    progress: Progress,
+    stop: Stop,
 ) -> Gaze | None:
     """Makes evaluation/ and stats/ of every run, where gaze and areas are given; returns the gaze."""
-    looked = None
-    if gaze is not None:
+    if isinstance(gaze, (str, Path)):
         from .gaze import read_gaze
 
-        looked = read_gaze(gaze, size_px={each.maps.name: (each.maps.width, each.maps.height) for each in measured})
+        gaze = read_gaze(gaze, size_px={each.maps.name: (each.maps.width, each.maps.height) for each in measured})
     for run in {id(each.run): each.run for each in measured}.values():
-        if looked is not None:
+        if gaze is not None:
             from .evaluate import evaluate
 
-            evaluate(run, looked, progress=progress, stop=stop)
+            evaluate(run, gaze, progress=progress, stop=stop)
         if aois is not None:
             from .stats import stats
 
-            stats(run, aois=aois, gaze=looked, progress=progress)
-    return looked
+            stats(run, aois=aois, gaze=gaze, progress=progress)
+    return gaze
 
 
 def _measured(runs: Sequence[Run], video: str | None) -> list[Measured]:
