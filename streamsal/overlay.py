@@ -76,8 +76,11 @@ class Painter:
             self._inks = [_line_ink(self._line_color(mass), canvas) for mass in MASSES]
         elif style == "heatmap":
             self._inks = [Ink.of(self._table, np.ones(256), canvas)]
+        elif difference_of:  # either end's own color: the dark middle would darken what hardly differs
+            ends = np.repeat(table[[0, 255]], 128, axis=0)
+            self._inks = [Ink.of(ends, opacity * overlay_opacity(difference=True), canvas)]
         else:
-            self._inks = [Ink.of(self._table, opacity * overlay_opacity(difference_of is not None), canvas)]
+            self._inks = [Ink.of(self._table, opacity * overlay_opacity(), canvas)]
 
     def __call__(
         self,

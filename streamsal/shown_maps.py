@@ -25,7 +25,7 @@ SCALE_FRAMES = 2000  # frames looked at for the scale of the whole film, evenly 
 SCALE_QUANTILE = 0.95  # of their peaks: a few sharper ones may clip, so that they do not dim all others
 FLAT = 4.0  # times uniform: a density that peaks lower is shown as weak, not stretched to full color
 SMALL_BITS = 1.0  # a difference that peaks lower is shown as weak, too
-LEAST_DENSITY = 1 / 8  # times uniform: what two models expect below it is no difference worth a color
+UNIFORM_SHARE = 1 / 8  # times uniform, added to densities that are compared
 
 
 class Shown(Protocol):
@@ -119,8 +119,8 @@ class Densities:
 class Differences:
     """Log density of one model minus another's in bits, on a grid of one size; None where either has no map.
 
-    Below `LEAST_DENSITY` both count as that much: there a factor between two next to impossible places would outshine
-    what the models expect where people look.
+    An eighth of the uniform density is added to both, log2((p + u / 8) / (q + u / 8)): without it factors between two next
+    to impossible places would outshine what the models expect where people look.
     """
 
     least = SMALL_BITS
@@ -142,7 +142,7 @@ class Differences:
 def _difference_bits(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
     if first is None or second is None:
         return None
-    return np.log2(np.maximum(first, LEAST_DENSITY) / np.maximum(second, LEAST_DENSITY))
+    return np.log2((first + UNIFORM_SHARE) / (second + UNIFORM_SHARE))
 
 
 class GazeDensities:

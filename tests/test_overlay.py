@@ -161,3 +161,29 @@ def test_reduced_maps_keep_their_mean_and_their_center() -> None:
 def test_ink_of_no_opacity_changes_nothing() -> None:
     ink = Ink.of(TABLE, np.zeros(256), canvas_of())
     assert (ink.keep == 256).all() and (ink.add == 128).all()
+
+
+def test_a_difference_has_one_color_for_each_sign_and_none_for_zero() -> None:
+    canvas = canvas_of("yuv444p")
+    picture = noise(canvas)
+    table = colormap("blue_orange")
+    compare = Painter(canvas, style="overlay", table=table, opacity=1, legend=False, difference_of=("a", "b"))
+    bits = np.repeat(np.array([[-3.0, 0.0, 3.0]], np.float32), 40, axis=1)
+    drawn = compare(picture, np.repeat(bits, 60, axis=0), maximum=3)
+    planes = [plane.astype(int) for plane in plane_views(drawn)]
+    for columns, color in ((slice(0, 60), table[0]), (slice(140, 200), table[255])):
+        for plane, sample in zip(planes, canvas.samples(color), strict=True):
+            assert np.abs(plane[:, columns] - sample).max() <= 2
+    middle = slice(70, 130)
+    np.testing.assert_array_equal(planes[0][:, middle], plane_views(picture)[0][:, middle])
+    assert (planes[1][:, middle] == 128).all() and (planes[2][:, middle] == 128).all()
+
+
+def test_a_note_lies_top_left_as_shown() -> None:
+    for turn in TURNS:
+        canvas = canvas_of("yuv444p", turn)
+        picture = noise(canvas)
+        drawn = painter(canvas)(picture, None, maximum=1, note="12  0:00:01.000")
+        luma, before = turn.displayed(plane_views(drawn)[0]), turn.displayed(plane_views(picture)[0])
+        rows, columns = np.nonzero(luma != before)
+        assert (rows.min(), columns.min()) == (3, 3) and rows.max() < 22 and 60 < columns.max() < 110

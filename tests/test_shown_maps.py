@@ -13,8 +13,8 @@ from streamsal.gaze_marks import GazeTrack
 from streamsal.merge import open_run
 from streamsal.shown_maps import (
     FLAT,
-    LEAST_DENSITY,
     SMALL_BITS,
+    UNIFORM_SHARE,
     Densities,
     Differences,
     GazeDensities,
@@ -43,7 +43,9 @@ class Fixed:
 def test_a_difference_is_in_bits_and_unlikely_places_do_not_differ() -> None:
     first, second = np.array([[4.0, 1.0, 1e-9, 2.0]]), np.array([[1.0, 4.0, 1e-3, 1e-9]])
     differences = Differences(Fixed(first, None), Fixed(second, second))  # pyright: ignore[reportArgumentType]
-    np.testing.assert_allclose(differences.at(0), [[2, -2, 0, 1 - np.log2(LEAST_DENSITY)]])
+    bits = np.log2((4 + UNIFORM_SHARE) / (1 + UNIFORM_SHARE))
+    assert bits == pytest.approx(2, abs=0.15)
+    np.testing.assert_allclose(differences.at(0), [[bits, -bits, 0, np.log2(2 / UNIFORM_SHARE + 1)]], atol=0.02)
     assert differences.at(1) is None
 
 
