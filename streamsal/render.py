@@ -43,9 +43,7 @@ from .mux import Encoder, SegmentWriter, Timeline, container_format, join
 from .overlay import STYLES, Painter, Style
 from .prepare import Position, frame_at
 from .progress import Progress
-from .shown_maps import FLAT as FLAT
 from .shown_maps import Between, Shown, film_maximum
-from .shown_maps import Densities as Densities
 from .signals import Stop, stopped
 
 Scale = Literal["video", "frame"]

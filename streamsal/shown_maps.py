@@ -119,8 +119,8 @@ class Densities:
 class Differences:
     """Log density of one model minus another's in bits, on a grid of one size; None where either has no map.
 
-    An eighth of the uniform density is added to both, log2((p + u / 8) / (q + u / 8)): without it factors between two next
-    to impossible places would outshine what the models expect where people look.
+    An eighth of the uniform density is added to both, log2((p + u / 8) / (q + u / 8)): without it factors between two
+    next to impossible places would outshine what the models expect where people look.
     """
 
     least = SMALL_BITS
