@@ -537,8 +537,8 @@ def stats(arguments: argparse.Namespace) -> int:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
+    from .averages import score_rows, setting_rows
     from .evaluate import evaluate as score
-    from .evaluate import score_rows, setting_rows
     from .signals import stop_on_signals
 
     run = _existing_run(arguments.run)

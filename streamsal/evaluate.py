@@ -1,15 +1,14 @@
 """A run and recorded gaze in, scores out: how well the maps predict where people looked.
 
-One pass over the stored maps, a few frames in memory at a time. Gaze comes to frames by presentation time (`gaze`),
-scores are pure functions (`metrics`, `metrics_mit`); here it is decided which map is scored against what, and what is
-averaged over what: fixations within a frame, frames within a video, then videos. Every output names its protocol.
+One pass over the stored maps, a few frames in memory at a time. Gaze comes to frames in `looked_at`, what is scored
+against what is up to `scoring`, what is averaged over what to `averages`; here they are brought together, and it is
+decided what a model is compared with. Every output names its protocol.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -22,21 +21,21 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from . import __version__, metrics
+from .averages import Means, cell, summarize, write_table
+from .baselines import UNIFORM_SHARE, center_bias, read_log_density, resized
 from .density import full_size
 from .devices import device_name, resolve_device
 from .errors import BadInput, MissingInput, Stopped, UsageError
 from .files import make_folder, replacing, write_bytes, writing
 from .fit_density import Fit, Sample, fit_density, shrunk
-from .gaze import TIME_SLACK_SECONDS, FrameFixations, Gaze, known_as, named, on_frames, read_gaze
-from .gaze_tables import load_table
-from .index import VideoIndex
+from .gaze import Gaze, named, read_gaze
 from .layout import DONE
+from .looked_at import Film, films_of, read_frames
 from .maps import Maps
 from .merge import Run, open_run
 from .models.spec import Readback
-from .prepare import index_path
 from .progress import Progress
-from .scoring import PROTOCOLS, UNITS, Batch
+from .scoring import PROTOCOLS, Batch
 from .signals import Stop
 
 Protocol = Literal["exact", "mit"]
@@ -44,33 +43,9 @@ Shuffle = Literal["other-videos", "dataset", "same-video"]
 
 PIXELS_AT_ONCE = 1 << 22  # of full-size maps: 16 MB in float32, whatever the video
 FIXATIONS_ENOUGH = 100_000  # of other videos, for a center bias or as negatives: an AUC is then good to 0.001
-UNIFORM_SHARE = 0.01  # of a center bias, so that no place is impossible
-PICTURE_DEGREES = 40  # across the longer side, where nobody said how large the film was shown
-RESAMPLES = 10_000
 FIT_FRAMES = 200  # that a density is fitted to, together: 32 numbers are to be found
+ALL = ""  # the name of the fit that is not of the other videos, but of all
 FOLDS = 10  # with more videos than this they are left out of the fit of a density in as many groups
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Film:
-    """One video of the run, and what was looked at in its stored frames.
-
-    `fixations.frame` counts rows of `maps.frame`. `scored`: rows that are asked for and have a picture. `outside`:
-    fixations beside the picture. `sigma_px`: of the blur that makes maps of fixations.
-    """
-
-    name: str
-    maps: Maps
-    fixations: FrameFixations
-    scored: np.ndarray
-    outside: int
-    sigma_px: float
-
-    @property
-    def places(self) -> np.ndarray:
-        """(k, 2) x, y of all fixations in units of width and height."""
-        xy = np.stack([self.fixations.x_px / self.maps.width, self.fixations.y_px / self.maps.height], axis=1)
-        return xy.reshape(-1, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,108 +144,6 @@ def _is_density(maps: Maps) -> bool:
     return first.is_density
 
 
-def films_of(
-    run: Run, gaze: Gaze, *, wanted: Mapping[str, np.ndarray] | None = None, blur_px: float | None = None
-) -> list[Film]:
-    """The videos of a run that have gaze. `wanted`: what `read_frames` gave. Raises BadInput where none has."""
-    films = []
-    for name in run.videos:
-        each, mine = run[name], gaze.of(name)
-        if not len(mine):
-            continue
-        numbers, pts, ends = timeline(run, each)
-        on = on_frames(mine, pts, ends)
-        row = np.searchsorted(each.frame, numbers[on.frame])
-        stored = np.isin(numbers[on.frame], each.frame)
-        found = FrameFixations(
-            frame=row[stored].astype(np.int64), x_px=on.x_px[stored], y_px=on.y_px[stored], subject=on.subject[stored]
-        )
-        inside = found.within(each.height, each.width)
-        scored = each.status == DONE
-        if wanted is not None:
-            scored = scored & np.isin(each.frame, _chosen(wanted.get(name), numbers, pts, ends))
-        sigma = blur_px or _degree_px(run, each)
-        films.append(
-            Film(
-                name=name,
-                maps=each,
-                fixations=inside,
-                scored=scored,
-                outside=len(found) - len(inside),
-                sigma_px=sigma,
-            )
-        )
-    if not any(len(film.fixations) for film in films):
-        raise BadInput(
-            f"no gaze falls into the frames of {run.path}: its videos are {', '.join(run.videos[:5])}; compare their "
-            "names, and the times of the gaze, which count seconds from the first frame"
-        )
-    return films
-
-
-def timeline(run: Run, maps: Maps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(number, when it comes on screen, when it leaves it) of every frame of a video, as its index says.
-
-    Where the run has lost its index, those of the stored frames, with the time that most of them are shown.
-    """
-    folder = run.path.parent if run.path.is_file() else run.path
-    path = index_path(folder, maps.name)
-    if path.exists():
-        index = VideoIndex.load(path)
-        return np.arange(index.n_frames), index.pts_seconds, index.end_seconds
-    pts = np.asarray(maps.pts_seconds, np.float64)
-    step = float(np.median(np.diff(pts))) if len(pts) > 1 else 0.04
-    ends = np.append(pts[1:], pts[-1:] + step)
-    every = int(maps.info.get("every", 1))
-    return maps.frame, pts, ends if every == 1 else np.minimum(ends, pts + step / every)
-
-
-def _degree_px(run: Run, maps: Maps) -> float:
-    """Displayed pixels of one degree of visual angle: as planned, else as if the picture were 40 degrees wide."""
-    said = run.plan.settings.px_per_degree if run.plan else None
-    return said or max(maps.height, maps.width) / PICTURE_DEGREES
-
-
-def read_frames(path: Path, videos: Sequence[str], rate_hz: float | None) -> dict[str, np.ndarray]:
-    """{video: numbers or, with a rate, times in seconds (rate given: float64) of the frames that are to be scored}.
-
-    Columns video, frame and, if there is one, mask: only rows where it is true. As in the masks of the DeepGaze MR
-    meta-benchmark. Raises BadInput naming the line.
-    """
-    table = load_table(path)
-    for name in ("video", "frame"):
-        if table.column(name) is None:
-            raise BadInput(f"{path} has no column {name}: it needs video and frame, and may have mask")
-    says = table.texts("mask") if table.column("mask") is not None else ["true"] * len(table.rows)
-    number = table.numbers("frame", range(len(table.rows)))
-    found: dict[str, list[float]] = {}
-    names = {text: known_as(text, videos) for text in dict.fromkeys(table.texts("video"))}
-    for row, (video, mask) in enumerate(zip(table.texts("video"), says, strict=True)):
-        if mask.lower() not in ("true", "false", "1", "0", "yes", "no", "1.0", "0.0"):
-            raise BadInput(f"{table.where(row)}: mask is {mask!r}, neither true nor false: correct it")
-        if not number[row] >= 0 or number[row] % 1:
-            raise BadInput(f"{table.where(row)}: frame is no whole number from 0 up: correct it")
-        name = names[video]
-        if name is not None and mask.lower() in ("true", "1", "yes", "1.0"):
-            found.setdefault(name, []).append(number[row])
-    if not found:
-        raise BadInput(f"{path} chooses no frame of this run: its videos are {', '.join(list(videos)[:5])}")
-    if rate_hz is None:
-        return {name: np.array(numbers, np.int64) for name, numbers in found.items()}
-    return {name: np.array(numbers) / rate_hz for name, numbers in found.items()}
-
-
-def _chosen(wanted: np.ndarray | None, numbers: np.ndarray, pts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Numbers of the frames that are asked for, by number or by the time since the first frame at which they show."""
-    if wanted is None:
-        return np.zeros(0, np.int64)
-    if wanted.dtype.kind == "i":
-        return wanted
-    seconds = wanted + pts[0] + TIME_SLACK_SECONDS
-    at = np.searchsorted(pts, seconds, side="right") - 1
-    return numbers[at[seconds < ends[at] + TIME_SLACK_SECONDS]]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Setting:
     """What all frames of an evaluation have in common. `places`: of each film's fixations, thinned where there are
@@ -296,18 +169,6 @@ def _thinned(places: np.ndarray, n_films: int) -> np.ndarray:
     return places[np.random.default_rng(0).choice(len(places), enough, replace=False)]
 
 
-def center_bias(places: np.ndarray, height: int, width: int) -> Tensor:
-    """(H, W) float64 log density of these places, in units of width and height, under a Gaussian.
-
-    Its bandwidth follows Scott's rule (1992, Multivariate Density Estimation) within 3 to 20 % of the frame; 1 % of it
-    is uniform.
-    """
-    n = len(places)
-    bandwidth = float(np.clip(places.std(0).mean() * n ** (-1 / 6), 0.03, 0.2))
-    ratio = UNIFORM_SHARE * n / (1 - UNIFORM_SHARE)  # `metrics.center_bias` mixes eps with counts, not with shares
-    return metrics.center_bias(places[:, 0], places[:, 1], height, width, bandwidth=bandwidth, eps=ratio / (1 + ratio))
-
-
 def _baseline(name: str, films: Sequence[Film]) -> Literal["center-bias", "uniform"] | Tensor:
     several = sum(len(film.fixations) > 0 for film in films) > 1
     if name == "uniform" or (name == "auto" and not several):
@@ -317,33 +178,6 @@ def _baseline(name: str, films: Sequence[Film]) -> Literal["center-bias", "unifo
     if not several:
         raise UsageError("a center bias is made of the gaze on other videos, and one has gaze: use --baseline uniform")
     return "center-bias"
-
-
-def read_log_density(path: Path) -> Tensor:
-    """(H, W) from a .npy file. Raises UsageError, MissingInput, BadInput where its exponentials do not sum to 1."""
-    if path.suffix != ".npy":
-        raise UsageError(f"--baseline {path} is none of center-bias, uniform or a .npy file of a log density")
-    try:
-        array = np.load(path)
-    except FileNotFoundError:
-        raise MissingInput(f"no baseline at {path}: name a .npy file that exists") from None
-    except (OSError, ValueError):
-        raise BadInput(f"{path} is no array of numpy: save a log density (H, W) with numpy.save") from None
-    if array.ndim != 2 or array.dtype.kind != "f":
-        raise BadInput(f"{path} is {array.dtype} of shape {array.shape} and has to be a log density (H, W)")
-    found = torch.from_numpy(array.astype(np.float64))
-    try:
-        metrics.check_log_density(found[None])
-    except ValueError:
-        total = float(found.logsumexp((0, 1)))
-        raise BadInput(f"{path} is no log density: its logsumexp is {total:.4g} nats, not 0: subtract that") from None
-    return found
-
-
-def _resized(log_density_hw: Tensor, height: int, width: int) -> Tensor:
-    if log_density_hw.shape == (height, width):
-        return log_density_hw
-    return full_size(log_density_hw[None], height, width, Readback())[0].double()
 
 
 def _write_frames(
@@ -368,7 +202,7 @@ def _write_frames(
                     if lines is None:
                         lines = csv.DictWriter(file, list(row))
                         lines.writeheader()
-                    lines.writerow({name: _cell(value) for name, value in row.items()})
+                    lines.writerow({name: cell(value) for name, value in row.items()})
                     means.add(row)
                 done += len(batch.number)
                 progress.update(done)
@@ -393,7 +227,7 @@ def batches(setting: Setting, film: Film, fit: Fit | None = None) -> Iterator[Ba
     pool = torch.from_numpy(_pixels(others, height, width)).to(device)
     baseline_hw = None
     if isinstance(setting.baseline, Tensor):
-        baseline_hw = _resized(setting.baseline, height, width)
+        baseline_hw = resized(setting.baseline, height, width)
     elif setting.baseline == "center-bias":
         baseline_hw = others_hw
     baseline_hw, others_hw = (each if each is None else each.to(device).float() for each in (baseline_hw, others_hw))
@@ -471,25 +305,26 @@ def _check_stored(native: Tensor, maps: Maps, frames: np.ndarray) -> None:
         )
 
 
-class Means:
-    """Running means of what has a value: constant memory, whatever the length of the video."""
+def _facts(maps: Maps) -> dict[str, Any]:
+    return {
+        "model": str(maps.info["model"]),
+        "weights_sha256": str(maps.info["weights_sha256"]),
+        "plan_id": str(maps.info["plan_id"]),
+        "output": maps.first.name,
+    }
 
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.counts: dict[str, int] = {}
-        self.frames = self.fixations = 0
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        self.frames += 1
-        self.fixations += row["fixations"]
-        for name in row:
-            if name in UNITS:
-                value = row[name]
-                self.sums[name] = self.sums.get(name, 0.0) + (0.0 if math.isnan(value) else value)
-                self.counts[name] = self.counts.get(name, 0) + (not math.isnan(value))
-
-    def values(self) -> dict[str, float]:
-        return {name: self.sums[name] / n if n else math.nan for name, n in self.counts.items()}
+def _baseline_facts(setting: Setting, name: str) -> dict[str, Any]:
+    if setting.baseline == "uniform":
+        return {"name": "uniform"}
+    if setting.baseline == "center-bias":
+        return {
+            "name": "center bias",
+            "of": "the fixations on all other videos (leave one video out)",
+            "uniform_share": UNIFORM_SHARE,
+            "fixations": {film.name: len(setting.others(film)) for film in setting.films},
+        }
+    return {"name": "file", "file": name}
 
 
 def _frame_rows(film: Film, batch: Batch, scores: Mapping[str, Tensor]) -> Iterator[dict[str, Any]]:
@@ -517,114 +352,6 @@ def _video_row(film: Film, means: Means) -> dict[str, Any]:
         "fixations_outside": film.outside,
         **means.values(),
     }
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.9g}"
-    return value
-
-
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with writing(path), replacing(path) as part, open(part, "w", newline="") as file:
-        lines = csv.DictWriter(file, names, restval="")
-        lines.writeheader()
-        lines.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-
-
-def summarize(videos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Per metric its mean over videos (the headline), its mean over frames, and a 95 % interval over videos.
-
-    Frames of a video are not independent, so the bootstrap draws videos; with one video there is no interval.
-    """
-    names = [name for name in UNITS if any(name in row for row in videos)]
-    found = {}
-    for name in names:
-        rows = [row for row in videos if not math.isnan(row.get(name, math.nan))]
-        if not rows:
-            continue
-        values, frames = (np.array([row[each] for row in rows], np.float64) for each in (name, "frames"))
-        low, high = bootstrap(values)
-        found[name] = {
-            "mean_over_videos": float(values.mean()),
-            "ci95_low": low,
-            "ci95_high": high,
-            "mean_over_frames": float((values * frames).sum() / frames.sum()),
-            "videos": len(rows),
-            "unit": UNITS[name],
-        }
-    counts = ("frames", "frames_without_fixations", "holes", "fixations", "fixations_outside")
-    return {
-        "videos": len(videos),
-        **{name if name != "frames" else "frames_scored": sum(row[name] for row in videos) for name in counts},
-        "metrics": found,
-    }
-
-
-def bootstrap(values: np.ndarray, *, resamples: int = RESAMPLES) -> tuple[float | None, float | None]:
-    """The middle 95 % of the means of as many videos drawn with replacement; None for fewer than two."""
-    n = len(values)
-    if n < 2:
-        return None, None
-    random = np.random.default_rng(0)
-    at_once = max(1, 1_000_000 // n)
-    means = [
-        values[random.integers(n, size=(min(at_once, resamples - first), n))].mean(1)
-        for first in range(0, resamples, at_once)
-    ]
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def score_rows(summary: Mapping[str, Any]) -> tuple[list[list[str]], list[str]]:
-    """(rows, head) of the table of scores that is printed."""
-    rows = []
-    for name, found in summary["metrics"].items():
-        low, high = found["ci95_low"], found["ci95_high"]
-        interval = "" if low is None else f"{low:.4g} ... {high:.4g}"
-        rows.append([name, f"{found['mean_over_videos']:.4g}", interval, f"{found['mean_over_frames']:.4g}"])
-    return rows, ["metric", "mean over videos", "95 % over videos", "mean over frames"]
-
-
-def setting_rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    """What has to be said beside the scores."""
-    facts = {
-        "protocol": f"{summary['protocol']}, scored as a {summary['scored_as']}",
-        "baseline": " ".join(str(summary["baseline"].get(name, "")) for name in ("name", "of", "file")).strip(),
-        "negatives": summary["shuffle"]["negatives"],
-        "videos": summary["videos"],
-        "frames": f"{summary['frames_scored']} scored, {summary['frames_without_fixations']} without fixations",
-        "fixations": f"{summary['fixations']} in these frames, {summary['fixations_outside']} beside the picture",
-    }
-    if summary["fit"]:
-        facts["fit"] = f"{summary['fit']['parameters']} parameters, fitted on {summary['fit']['fitted_on']}"
-    return [[name, str(value)] for name, value in facts.items()]
-
-
-def _facts(maps: Maps) -> dict[str, Any]:
-    return {
-        "model": str(maps.info["model"]),
-        "weights_sha256": str(maps.info["weights_sha256"]),
-        "plan_id": str(maps.info["plan_id"]),
-        "output": maps.first.name,
-    }
-
-
-def _baseline_facts(setting: Setting, name: str) -> dict[str, Any]:
-    if setting.baseline == "uniform":
-        return {"name": "uniform"}
-    if setting.baseline == "center-bias":
-        return {
-            "name": "center bias",
-            "of": "the fixations on all other videos (leave one video out)",
-            "uniform_share": UNIFORM_SHARE,
-            "fixations": {film.name: len(setting.others(film)) for film in setting.films},
-        }
-    return {"name": "file", "file": name}
-
-
-ALL = ""  # the name of the fit that is not of the other videos, but of all
 
 
 def _fits(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import torch
 from maps_run import SALIENCY, bump, maps_run
 
 from streamsal import metrics, metrics_mit
+from streamsal.baselines import center_bias, read_log_density
 from streamsal.cli import main
 from streamsal.errors import BadInput, MissingInput, UsageError
-from streamsal.evaluate import bootstrap, center_bias, evaluate, films_of, read_frames, read_log_density, timeline
+from streamsal.evaluate import evaluate
 from streamsal.gaze import Gaze
+from streamsal.looked_at import films_of, timeline
 from streamsal.merge import open_run
 
 HEIGHT, WIDTH = 24, 40
@@ -171,12 +174,6 @@ def test_the_center_bias_is_that_of_the_other_videos_alone(tmp_path: Path) -> No
     assert scores.summary["baseline"]["fixations"]["a.mp4"] == 2 * 4 * N
 
 
-def test_one_percent_of_the_center_bias_is_uniform() -> None:
-    places = np.full((400, 2), 0.1) + np.random.default_rng(0).normal(0, 0.01, (400, 2))
-    lowest = float(center_bias(places, 30, 40).min().exp())
-    assert lowest == pytest.approx(0.01 / 1200, rel=1e-3)
-
-
 def test_negatives_are_others_fixations_this_videos_or_all(tmp_path: Path) -> None:
     run = maps_run(tmp_path / "r", knowing("a.mp4", "bb.mp4"))
     gaze = gaze_on("a.mp4", "bb.mp4", viewers=1)
@@ -222,23 +219,6 @@ def test_without_a_rate_a_mask_counts_the_videos_own_frames(tmp_path: Path) -> N
         ("a.mp4", "2"),
         ("bb.mp4", "7"),
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("video,time\na,1\n", r"mask\.csv has no column frame"),
-        ("video,frame\na,1.5\n", "line 2 of .*frame is no whole number"),
-        ("video,frame\na,x\n", "line 2 of .*frame is 'x'"),
-        ("video,frame,mask\na,1,maybe\n", "line 2 of .*mask is 'maybe'"),
-        ("video,frame,mask\na,1,False\n", "chooses no frame"),
-        ("video,frame\nz,1\n", "chooses no frame"),
-    ],
-)
-def test_a_bad_mask_is_named_by_line(tmp_path: Path, text: str, says: str) -> None:
-    (tmp_path / "mask.csv").write_text(text)
-    with pytest.raises(BadInput, match=says):
-        read_frames(tmp_path / "mask.csv", ["a.mp4"], None)
 
 
 def test_a_baseline_that_is_no_density_is_refused_with_what_it_sums_to(tmp_path: Path) -> None:
@@ -345,16 +325,6 @@ def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         evaluate(run, gaze_on("elsewhere.mp4"))
 
 
-def test_the_bootstrap_draws_videos() -> None:
-    assert bootstrap(np.array([1.0])) == (None, None)
-    assert bootstrap(np.full(5, 2.0)) == (2.0, 2.0)
-    values = np.random.default_rng(1).normal(3, 1, 200)
-    low, high = bootstrap(values)
-    assert low is not None and high is not None
-    margin = 1.96 * values.std(ddof=1) / math.sqrt(200)
-    assert (low, high) == pytest.approx((values.mean() - margin, values.mean() + margin), abs=0.02)
-
-
 def test_a_real_film_is_evaluated_from_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -390,3 +360,16 @@ def test_a_real_film_is_evaluated_from_the_command_line(
         assert len(numbers) == 75 and ends[-1] == pytest.approx(pts[0] + 3)
         (film,) = films_of(opened, Gaze.rows(video="clip.mp4", t_seconds=0.4, x_px=1, y_px=1))
         assert film.fixations.frame.tolist() == [0]
+
+
+def test_the_reader_in_the_documentation_works_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = re.findall(
+        r"```python\n(.*?)```", (Path(__file__).parent.parent / "docs/evaluation.md").read_text(), re.S
+    )
+    monkeypatch.chdir(tmp_path)
+    maps_run(tmp_path / "talk.streamsal", {"talk.mp4": knowing("a.mp4")["a.mp4"]})
+    x, y = path_of("a.mp4")
+    Path("anna.txt").write_text("".join(f"{40 * k + 5} {x[k]} {y[k]}\n" for k in range(N)))
+    found: dict[str, Any] = {}
+    exec(text, found)
+    assert value(found["scores"], "nss_sd") > 3
