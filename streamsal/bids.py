@@ -47,7 +47,8 @@ header, n/a for what is missing, columns described in the JSON file of the same 
 which names a video, and the suffix saliency: the standard has no file for a model's predictions of a stimulus, and
 .bidsignore says so to the validator. `onset` is a column of BIDS events; here a row is a frame.
 
-To place rows in a recording, add the onset of the video in its events file.
+Onsets are times of the video file. To place a row in a recording, take off the onset of frame 0 and add that of the
+video in its events file.
 """
 
 

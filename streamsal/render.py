@@ -231,7 +231,7 @@ class _Drawer:
     def _note(self, number: int) -> str:
         words = [str(number)] if self._film.frame_number else []
         if self._film.timestamp:
-            words.append(clock(float(self._index.pts_seconds[number])))
+            words.append(clock(seconds_from_start(self._index, number)))
         return "  ".join(words)
 
 
@@ -241,6 +241,11 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(milliseconds, 60_000)
     sign = "-" if seconds < 0 and milliseconds else ""
     return f"{sign}{minutes // 60}:{minutes % 60:02}:{rest // 1000:02}.{rest % 1000:03}"
+
+
+def seconds_from_start(index: VideoIndex, frame: int) -> float:
+    """When a frame comes on screen, counted from the first one, as times in options are."""
+    return float(index.pts_seconds[frame] - index.pts_seconds[0])
 
 
 def usual_colormap(compare: object) -> str:

@@ -25,7 +25,7 @@ from .merge import open_run
 from .png import encode_png
 from .prepare import Position, frame_at
 from .progress import Progress
-from .render import clock, usual_colormap
+from .render import clock, seconds_from_start, usual_colormap
 from .shots import shots
 from .shown_maps import Between, Shown, film_maximum
 from .signals import Stop, stopped
@@ -40,7 +40,7 @@ PAPER, INK, FAINT = (24, 24, 27), (235, 235, 235), (160, 160, 165)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """One picture of the sheet; `rgb` (h, w, 3) uint8, None for a hole."""
+    """One picture of the sheet; `seconds` from the first frame of the video, `rgb` (h, w, 3) uint8, None for a hole."""
 
     frame: int
     seconds: float
@@ -126,7 +126,7 @@ def _tiles(
         if rgb is not None and content.track is not None and content.gaze_sigma_px is None:
             marks = content.track.during(index.pts_seconds[frame], index.end_seconds[frame])
             rgb = draw_rings_rgb(rgb, marks, rgb.shape[1] / width)
-        tiles.append(Tile(frame=frame, seconds=float(index.pts_seconds[frame]), rgb=rgb))
+        tiles.append(Tile(frame=frame, seconds=seconds_from_start(index, frame), rgb=rgb))
         check_stop()
     return tiles
 

@@ -195,3 +195,28 @@ def everything(terminal: int) -> str:
         pass
     os.close(terminal)
     return shown.decode()
+
+
+def test_render_makes_films_and_pages_where_they_belong(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gaze.csv").write_text("who,when,x,y\na,100,8,8\n")
+    gaze = ["--gaze", str(tmp_path / "gaze.csv"), "--columns", "subject=who,t=when,x=x,y=y,time_unit=ms"]
+    assert main(["render", "film.streamsal", "--style", "contact", *gaze, "-q"]) == 0
+    assert Path(capsys.readouterr().out.strip()) == Path("film.streamsal/film.contact.png")
+    assert Path("film.streamsal/film.contact.png").read_bytes().startswith(b"\x89PNG")
+    shown = ["--compare", "film.streamsal", "--frame-number", "--timestamp", "--legend", "--end", "3"]
+    assert main(["render", "film.streamsal", "-o", str(tmp_path / "both.mp4"), *shown, "-q"]) == 0
+    assert (tmp_path / "both.mp4").exists()
+    assert main(["render", "film.streamsal", "--style", "contact", *shown[:2]]) == 2
+    assert "leave --compare out" in capsys.readouterr().err
+
+
+def test_export_has_a_place_for_each_kind(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind, path in {
+        "pysaliency": "export/predictions.hdf5",
+        "bids": "bids/stimuli/stim-film_desc-center_saliency.tsv",
+    }.items():
+        assert main(["export", "film.streamsal", "--format", kind, "--end", "2"]) == 0
+        assert Path(capsys.readouterr().out.strip()) == Path("film.streamsal", path)
+        assert Path("film.streamsal", path).exists()
