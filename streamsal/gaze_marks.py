@@ -39,6 +39,7 @@ class GazeTrack:
 
     begin: np.ndarray
     end: np.ndarray
+    gone: np.ndarray  # when the viewer's next sample takes its place; a fixation fades in peace: infinity
     x_px: np.ndarray
     y_px: np.ndarray
     color: np.ndarray
@@ -56,7 +57,9 @@ class GazeTrack:
         begin = gaze.t_seconds + pts_seconds[0]
         order = np.argsort(begin, kind="stable")
         kept = order[_last_of_each_frame(begin[order], gaze.duration_s[order], color[order], pts_seconds)]
+        sample = gaze.duration_s[kept] <= TIME_SLACK_SECONDS
         return cls(
+            gone=np.where(sample, _next_of_viewer(begin[kept], color[kept]), np.inf),
             begin=begin[kept],
             end=(begin + gaze.duration_s)[kept],
             x_px=gaze.x_px[kept],
@@ -69,7 +72,7 @@ class GazeTrack:
         """What is on screen from `begin` to `end`: fixations that last, and fading ones that ended a moment ago."""
         last = int(np.searchsorted(self.begin, end - TIME_SLACK_SECONDS))
         age = np.maximum(begin - self.end[:last], 0)
-        seen = np.flatnonzero(age < FADE_SECONDS)
+        seen = np.flatnonzero((age < FADE_SECONDS) & (self.gone[:last] >= end - TIME_SLACK_SECONDS))
         return Marks(
             x_px=self.x_px[seen],
             y_px=self.y_px[seen],
@@ -77,6 +80,15 @@ class GazeTrack:
             color=self.color[seen],
             colors=self.colors,
         )
+
+
+def _next_of_viewer(begin: np.ndarray, viewer: np.ndarray) -> np.ndarray:
+    """When the same viewer's next mark begins, infinity behind the last one; `begin` rises."""
+    by_viewer = np.argsort(viewer, kind="stable")
+    last = np.diff(viewer[by_viewer], append=-1) != 0
+    following = np.empty(len(begin))
+    following[by_viewer] = np.where(last, np.inf, np.append(begin[by_viewer][1:], np.inf)[: len(begin)])
+    return following
 
 
 def _last_of_each_frame(

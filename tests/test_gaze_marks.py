@@ -50,6 +50,15 @@ def test_of_a_viewer_s_samples_the_last_one_of_each_frame_is_kept() -> None:
     assert (np.diff(track.begin) >= 0).all()
 
 
+def test_a_viewer_s_next_sample_takes_the_place_of_the_last_one() -> None:
+    samples = [(subject, k / 25, k, 5.0, 0.0) for subject in "ab" for k in range(10)]
+    track = GazeTrack.of(gaze_of(*samples), PTS)
+    marks = track.during(PTS[6], PTS[7])
+    assert marks.x_px.tolist() == [6, 6] and marks.opacity.tolist() == [1, 1]
+    behind = track.during(PTS[9] + FADE_SECONDS / 2, PTS[9] + FADE_SECONDS)
+    assert behind.x_px.tolist() == [9, 9] and behind.opacity == pytest.approx([0.5, 0.5])
+
+
 @pytest.mark.parametrize(("n", "colors"), [(1, 1), (2, 2), (6, 6), (7, 1)])
 def test_a_few_viewers_have_a_color_each_and_many_are_white(n: int, colors: int) -> None:
     track = GazeTrack.of(gaze_of(*((f"s{k}", 0.0, 1.0, 1.0, 1.0) for k in range(n))), PTS)
