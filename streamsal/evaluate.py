@@ -86,14 +86,16 @@ def evaluate(
     """
     progress = progress or Progress(quiet=True)
     where = resolve_device(device)
+    if where.type == "mps":  # scores are float64, which Apple's GPUs lack
+        where = torch.device("cpu")
+    if frames_rate_hz and not frames:
+        raise UsageError("--frames-rate says how the frames of --frames are counted: give both")
     with nullcontext(run) if isinstance(run, Run) else open_run(run) as opened:
         folder = opened.path.parent if opened.path.is_file() else opened.path
         folder = make_folder(output or folder / "evaluation")
         maps = {name: opened[name] for name in opened.videos}
         sizes = {name: (each.width, each.height) for name, each in maps.items()}
         table = named(gaze, list(sizes)) if isinstance(gaze, Gaze) else read_gaze(gaze, size_px=sizes, **reading)
-        for note in table.notes:
-            progress.say(note)
         wanted = read_frames(Path(frames), list(maps), frames_rate_hz) if frames else None
         films = films_of(opened, table, wanted=wanted, blur_px=blur_px)
         is_density = _is_density(films[0].maps)
@@ -107,6 +109,9 @@ def evaluate(
             protocol=protocol,
             device=where,
         )
+        notes = [*table.notes, *_notes(setting)]
+        for note in notes:
+            progress.say(note)
         fits, fit_facts = {}, None
         if fit or fit_on:
             fits, fit_facts = _fits(opened, setting, fit_on, sizes, reading, progress)
@@ -123,6 +128,7 @@ def evaluate(
             "blur_sigma_px": {film.name: round(film.sigma_px, 3) for film in films},
             "frames": {"file": str(frames), "rate_hz": frames_rate_hz} if frames else "all",
             "fit": fit_facts,
+            "notes": notes,
             "device": device_name(where),
             "versions": {"streamsal": __version__, "torch": torch.__version__, "numpy": np.__version__},
             **summarize(videos),
@@ -178,6 +184,14 @@ def _baseline(name: str, films: Sequence[Film]) -> Literal["center-bias", "unifo
     if not several:
         raise UsageError("a center bias is made of the gaze on other videos, and one has gaze: use --baseline uniform")
     return "center-bias"
+
+
+def _notes(setting: Setting) -> list[str]:
+    """What the user may miss in the scores."""
+    alone = sum(len(film.fixations) > 0 for film in setting.films) == 1
+    if alone and setting.shuffle == "other-videos":
+        return ["one video has gaze, so there is no shuffled AUC: --shuffle same-video takes its own other frames"]
+    return []
 
 
 def _write_frames(

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from streamsal import metrics, metrics_mit
 from streamsal.baselines import center_bias, read_log_density
 from streamsal.cli import main
 from streamsal.errors import BadInput, MissingInput, UsageError
-from streamsal.evaluate import evaluate
+from streamsal.evaluate import PIXELS_AT_ONCE, Setting, batches, evaluate
 from streamsal.gaze import Gaze
 from streamsal.looked_at import films_of, timeline
 from streamsal.merge import open_run
@@ -319,10 +320,50 @@ def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         evaluate(run, gaze_on("a.mp4"), baseline="center-bias")
     with pytest.raises(UsageError, match="none of center-bias, uniform"):
         evaluate(run, gaze_on("a.mp4"), baseline="middle")
+    with pytest.raises(UsageError, match="--frames-rate says how"):
+        evaluate(run, gaze_on("a.mp4"), frames_rate_hz=30)
     with pytest.raises(BadInput, match="no gaze falls into the frames"):
         evaluate(run, Gaze.rows(video="a.mp4", t_seconds=99.0, x_px=1, y_px=1))
     with pytest.raises(BadInput, match="no gaze falls into the frames"):
         evaluate(run, gaze_on("elsewhere.mp4"))
+
+
+def test_what_is_left_out_is_noted(tmp_path: Path) -> None:
+    run = maps_run(tmp_path / "r", knowing("a.mp4", "bb.mp4"))
+    notes = evaluate(run, gaze_on("a.mp4", "elsewhere.mp4")).summary["notes"]
+    assert [note.split(":")[0] for note in notes] == ["left out", "one video has gaze, so there is no shuffled AUC"]
+    assert not evaluate(run, gaze_on("a.mp4", "bb.mp4")).summary["notes"]
+    assert not evaluate(run, gaze_on("a.mp4"), shuffle="same-video").summary["notes"]
+
+
+@pytest.mark.needs_cuda
+@pytest.mark.parametrize("protocol", ["exact", "mit"])
+def test_the_gpu_scores_as_the_processor_does(tmp_path: Path, protocol: Any) -> None:
+    run = maps_run(tmp_path / "r", squared(*VIDEOS), SALIENCY)
+    for how in ({}, {"fit": True}):
+        here, there = (evaluate(run, gaze_on(*VIDEOS), protocol=protocol, device=d, **how) for d in ("cpu", "cuda"))
+        for metric in here.summary["metrics"]:
+            assert value(there, metric) == pytest.approx(value(here, metric), rel=0.02 if how else 1e-4), metric
+
+
+def test_however_long_the_film_two_batches_at_most_are_in_memory(tmp_path: Path) -> None:
+    long = np.tile(knowing("a.mp4")["a.mp4"], (4, 1, 1))
+    with open_run(maps_run(tmp_path / "r", {"a.mp4": long}, size=(720, 1280))) as run:
+        (film,) = films_of(run, gaze_on("a.mp4", viewers=1, n=4 * N))
+        setting = Setting(
+            films=[film],
+            places=[film.places],
+            baseline="uniform",
+            shuffle="same-video",
+            protocol="exact",
+            device=torch.device("cpu"),
+        )
+        seen: list[weakref.ref[torch.Tensor]] = []
+        for batch in batches(setting, film):
+            assert batch.maps_nhw.numel() <= PIXELS_AT_ONCE
+            seen.append(weakref.ref(batch.maps_nhw))
+            assert sum(each() is not None for each in seen) <= 2
+    assert len(seen) == N
 
 
 def test_a_real_film_is_evaluated_from_the_command_line(
