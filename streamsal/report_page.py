@@ -125,7 +125,7 @@ def _film(film: Film, at: int, titled: bool) -> str:
 {title}
 <article class="film" data-number="{at}" aria-label="{name}">
 <div class="screen">
-<video src="{escape(film.sources[0][1])}" preload="auto" playsinline aria-label="{name}"></video>
+<video src="{escape(film.sources[0][1])}" preload="metadata" playsinline aria-label="{name}"></video>
 <img alt="">
 <p class="missing">This browser cannot play the film, or it is not beside this page: a picture of the shot is shown.
 Films that <code>streamsal render</code> writes, and pages made with <code>--embed</code>, play everywhere.</p>
@@ -203,7 +203,7 @@ def _panels(film: Film) -> list[dict[str, Any]]:
             {
                 "title": quantity,
                 "unit": unit,
-                "about": drawn[0]["curve"].about,
+                "about": _about(each["curve"] for each in drawn),
                 "low": low,
                 "high": high,
                 "digits": _digits(high - low),
@@ -211,6 +211,11 @@ def _panels(film: Film) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _about(curves: Iterable[Curve]) -> str:
+    """How these were measured: once if all were measured alike."""
+    return "; or: ".join(dict.fromkeys(curve.about for curve in curves))
 
 
 def _range(curves: Iterable[Curve], unit: str) -> tuple[float, float]:
@@ -359,14 +364,15 @@ def _means(films: Sequence[Film]) -> str:
     rows = []
     for film in films:
         of_run = {each.label: curves for each, curves in zip(film.measured, film.curves, strict=True)}
-        names = dict.fromkeys((c.quantity, c.series, c.unit, c.about) for curves in film.curves for c in curves)
-        for quantity, series, unit, about in names:
+        names = dict.fromkeys((c.quantity, c.series, c.unit) for curves in film.curves for c in curves)
+        for quantity, series, unit in names:
+            alike = (c for curves in film.curves for c in curves if (c.quantity, c.series) == (quantity, series))
             cells = "".join(
                 f"<td class=number>{_mean(of_run.get(label, ()), quantity, series)}</td>" for label in labels
             )
             name = f"<td>{escape(film.name)}</td>" if len(films) > 1 else ""
             title = escape(f"{quantity}: {series}, {unit}" if series else f"{quantity}, {unit}")
-            rows.append(f'<tr>{name}<th scope="row">{title}<small>{escape(about)}</small></th>{cells}</tr>')
+            rows.append(f'<tr>{name}<th scope="row">{title}<small>{escape(_about(alike))}</small></th>{cells}</tr>')
     if not rows:
         return ""
     heads = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)

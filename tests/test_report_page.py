@@ -162,6 +162,13 @@ def test_means_have_unit_way_of_measuring_and_number(run: Path) -> None:
     assert data(page([film(run, curves=[[score]])]))["films"][0]["panels"] == []
 
 
+def test_runs_that_were_measured_differently_say_so_in_one_line(run: Path) -> None:
+    other = replace(curve("Entropy", "bits", [1, 2]), about="otherwise")
+    text = Elements(page([film(run, ("a", "b"), curves=[[curve("Entropy", "bits", [3, 5])], [other]])])).text
+    assert len(re.findall(r"Entropy, bits\s*as told; or: otherwise\s*4\.00\D[\s\S]*?n = 2\s*1\.50", text)) == 1
+    assert text.count("Entropy, bits") == 1
+
+
 def test_areas_have_a_color_and_runs_a_dash(run: Path) -> None:
     areas = [curve("Mass in areas", "%", [20.0, 40], series=name) for name in ("left", "right")]
     (panel,) = data(page([film(run, ("a", "b"), curves=[areas, areas])]))["films"][0]["panels"]

@@ -160,6 +160,7 @@
     function seek(number) {
       const bounded = Math.min(Math.max(Math.round(number), 0), film.frames - 1);
       wanted = bounded;
+      video.preload = "auto"; // until somebody looks at it, a film is not read
       show(bounded);
       send();
     }
@@ -169,11 +170,12 @@
       if (video.paused) video.play().catch(() => {}); else video.pause();
     }
 
+    // Pictures that come while this is called are not told of: at rest it is the time that says which one is shown.
     function presented(now, facts) {
       if (offset === null) {
         offset = facts.mediaTime - clock.starts[0];
         send();
-      } else if (!video.seeking && wanted === null) {
+      } else if (!video.paused && !video.seeking && wanted === null) {
         show(clock.at(facts.mediaTime - offset));
       }
       video.requestVideoFrameCallback(presented);
@@ -183,15 +185,18 @@
       video.requestVideoFrameCallback(presented);
     } else {
       video.addEventListener("loadeddata", () => { offset ??= 0; send(); });
-      const follow = () => { if (!video.seeking && wanted === null) show(clock.at(video.currentTime - (offset ?? 0))); };
-      const eachPicture = () => { follow(); if (!video.paused) requestAnimationFrame(eachPicture); };
+      const eachPicture = () => {
+        if (!video.seeking && wanted === null) show(clock.at(video.currentTime - (offset ?? 0)));
+        if (!video.paused) requestAnimationFrame(eachPicture);
+      };
       video.addEventListener("play", eachPicture);
-      video.addEventListener("timeupdate", follow);
     }
     video.addEventListener("seeked", send);
-    for (const kind of ["play", "pause", "ended"]) {
-      video.addEventListener(kind, () => { play.textContent = video.paused ? "Play" : "Pause"; });
-    }
+    video.addEventListener("play", () => { play.textContent = "Pause"; });
+    video.addEventListener("pause", () => {
+      play.textContent = "Play";
+      if (video.ended) show(film.frames - 1); else seek(frame); // of the picture and the time, the picture counts
+    });
     video.addEventListener("error", () => { article.classList.add("nofilm"); show(frame); });
     if (video.error || !video.getAttribute("src")) article.classList.add("nofilm");
 
@@ -247,11 +252,12 @@
       event.target.textContent = video.muted ? "Sound off" : "Sound on";
     });
     find(".which")?.addEventListener("change", (event) => {
-      const paused = video.paused;
+      const paused = video.paused, shown = frame;
+      video.pause();
       offset = null;
-      wanted = frame;
       article.classList.remove("nofilm");
       video.src = film.films[Number(event.target.value)];
+      seek(shown);
       if (!paused) video.play().catch(() => {});
     });
     for (const thumb of thumbs) {
