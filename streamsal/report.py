@@ -400,9 +400,9 @@ def _whole(film: Path, index: VideoIndex) -> bool:
     """Whether a film shows all of the video: one of a part begins at another frame."""
     try:
         with av.open(str(film)) as container:
-            stream = container.streams.video[0]
-            if stream.frames:
-                return stream.frames == index.n_frames
+            counts = [stream.frames for stream in container.streams.video if stream.frames]
+            if counts:
+                return index.n_frames in counts  # a film keeps the other videos of its source
             seconds = (container.duration or 0) / av.time_base
             return abs(seconds - float(index.end_seconds[-1] - index.pts_seconds[0])) < 1
     except (FFmpegError, OSError, IndexError):

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from itertools import groupby
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
@@ -336,7 +337,7 @@ def _sheet(film: Film, at: int) -> str:
 def _picture(image: bytes | None, alt: str) -> str:
     if image is None:
         return '<span class="when">no picture</span>'
-    return f'<img loading="lazy" alt="{escape(alt)}" src="data:image/jpeg;base64,{b64encode(image).decode()}">'
+    return f'<img decoding="async" alt="{escape(alt)}" src="data:image/jpeg;base64,{b64encode(image).decode()}">'
 
 
 def _legend(film: Film) -> str:
@@ -407,6 +408,7 @@ def _facts(of_run: Sequence[Sequence[Measured]]) -> str:
     """A table of what each run records of each of its videos, a column each; folded where there are many."""
     columns = [(each, facts(each)) for run in of_run for each in run]
     names = list(dict.fromkeys(name for _, found in columns for name in found))
+    several = len({Path(each.index.path).name for each, _ in columns}) > 1
     tables = []
     for k in range(0, len(columns), 3):
         chosen = columns[k : k + 3]
@@ -416,13 +418,17 @@ def _facts(of_run: Sequence[Sequence[Measured]]) -> str:
             + "</tr>"
             for name in names
         )
-        heads = "".join(f'<th scope="col">{escape(each.label)}</th>' for each, _ in chosen)
+        heads = "".join(f'<th scope="col">{escape(_named(each, several))}</th>' for each, _ in chosen)
         head = f"<thead><tr><td></td>{heads}</tr></thead>"
         tables.append(f'<div class="scroll"><table class="facts">{head}<tbody>{rows}</tbody></table></div>')
     folded = "".join(tables)
     if len(columns) > 3:
         folded = f"<details><summary>{len(columns)} videos</summary>{folded}</details>"
     return f"<section><h2>Run</h2>{folded}</section>"
+
+
+def _named(each: Measured, several: bool) -> str:
+    return f"{each.label}: {Path(each.index.path).name}" if several else each.label
 
 
 def _reading() -> str:

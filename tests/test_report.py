@@ -9,11 +9,13 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+import av
 import numpy as np
 import pytest
 from films import write_film
 from talk import make_run, write_talk
 
+from streamsal.cli import main
 from streamsal.errors import IncompleteRun, Interrupted, MissingInput, UsageError
 from streamsal.evaluate import evaluate
 from streamsal.prepare import Request, make_plan
@@ -74,6 +76,24 @@ def test_a_rendered_film_comes_first_and_one_of_a_part_not_at_all(run: Path, tmp
     render(run, run / "talk.overlay.mp4", **quick)
     page = report([run], tmp_path / "report.html")
     assert films(page)[0]["films"] == ["./talk.streamsal/talk.overlay.mp4", "./talk.mp4"]
+
+
+def test_a_film_that_keeps_another_video_of_its_source_is_known_as_whole(tmp_path: Path) -> None:
+    video = tmp_path / "two.mp4"
+    with av.open(str(video), "w") as both:
+        parts = [av.open(str(write_film(tmp_path / f"{n}.mp4", n))) for n in (20, 40)]
+        streams = [both.add_stream_from_template(part.streams.video[0]) for part in parts]
+        for part, stream in zip(parts, streams, strict=True):
+            for packet in part.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    both.mux(packet)
+            part.close()
+    make_plan([video], tmp_path / "run", Request(model="center", stream=1))
+    infer(tmp_path / "run", 0)
+    render(tmp_path / "run", tmp_path / "run" / "two.overlay.mp4", codec="h264", preset="ultrafast")
+    page = report([tmp_path / "run"], tmp_path / "report.html")
+    assert films(page)[0]["films"] == ["./run/two.overlay.mp4", "./two.mp4"]
 
 
 def test_an_embedded_film_leaves_nothing_beside_the_page(run: Path, tmp_path: Path) -> None:
@@ -164,6 +184,13 @@ def test_two_runs_of_one_model_are_told_apart(run: Path, tmp_path: Path) -> None
     make_run(tmp_path / "talk.mp4", tmp_path / "again")
     text = report([run, tmp_path / "again"], tmp_path / "report.html").read_text()
     assert "bumps, talk.streamsal and bumps, again compared" in text
+
+
+def test_the_command_writes_beside_the_maps_and_prints_where(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gaze = write_gaze(run.parent / "gaze.csv")
+    assert main(["report", str(run), "--gaze", str(gaze), "-q"]) == 0
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n"
+    assert "NSS" in quantities(run / "report.html")
 
 
 def test_it_stops_when_asked_and_writes_nothing(run: Path, tmp_path: Path) -> None:
