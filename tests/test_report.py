@@ -215,3 +215,28 @@ def test_pictures_of_many_frames_stay_below_the_limit(tmp_path: Path, monkeypatc
     whole = report([tmp_path / "run"], tmp_path / "report.html").stat().st_size
     monkeypatch.setattr("streamsal.report.PICTURE_BYTES", 20_000)
     assert report([tmp_path / "run"], tmp_path / "report.html").stat().st_size < whole
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "every", "holes"), [(1, 1, ()), (1, 1, (0,)), (9, 4, ()), (6, 1, tuple(range(6)))]
+)
+def test_the_shortest_the_sparsest_and_the_emptiest_run_have_a_page(
+    tmp_path: Path, n_frames: int, every: int, holes: tuple[int, ...]
+) -> None:
+    make_run(write_film(tmp_path / "film.mp4", n_frames), tmp_path / "run", every=every, holes=holes)
+    (film,) = films(report([tmp_path / "run"], tmp_path / "report.html"))
+    assert film["frames"] == n_frames and film["shots"] == [0]
+    assert sum(stop - start for start, stop in film["holes"]) == len(holes)
+    assert bool(film["panels"]) == (len(holes) < n_frames)
+    assert film["end"] > film["times"]["first"]
+
+
+def test_a_part_of_a_film_has_its_whole_timeline(tmp_path: Path) -> None:
+    video = write_film(tmp_path / "film.mp4", 30)
+    make_plan([video], tmp_path / "run", Request(model="center", start="10", stop="20"))
+    infer(tmp_path / "run", 0)
+    page = report([tmp_path / "run"], tmp_path / "report.html")
+    (film,) = films(page)
+    assert film["frames"] == 30
+    assert film["panels"][0]["curves"][0]["frame"] == list(range(10, 20))
+    assert all(10 <= int(frame) < 20 for frame in re.findall(r'data-frame="(\d+)"', page.read_text()))

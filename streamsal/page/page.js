@@ -147,7 +147,7 @@
       let here = null;
       for (const thumb of thumbs) if (!here || Number(thumb.dataset.from) <= frame) here = thumb;
       for (const thumb of thumbs) thumb.classList.toggle("here", thumb === here);
-      if (here && article.classList.contains("nofilm")) still.src = here.querySelector("img").src;
+      if (here && article.classList.contains("nofilm")) still.src = here.querySelector("img")?.src ?? "";
     }
 
     function send() {
