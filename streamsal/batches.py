@@ -28,10 +28,10 @@ from .plan import PlannedVideo, Slots
 
 if TYPE_CHECKING:
     from .decode import Frame
-    from .pooling import Saliency
     from .progress import Meter
 
 T = TypeVar("T")
+Box = tuple[float, float, float, float]  # top, left, bottom, right, in fractions of a frame's sides
 AHEAD = 2  # batches waiting between two stages
 
 
@@ -40,7 +40,8 @@ class Job:
     """A model about to run over a video: what `compute` needs beside the frames it is to own.
 
     `model_name` is the name or file that the model was made from, empty where the model itself was given. `clips`: all
-    clips of the video, for a clip model; `saliency`: what its places are weighed by, if they are.
+    clips of the video, for a clip model; `saliency`: what its places are weighed by, if they are,
+    a function of a time in seconds, the box that the model sees, and n, to the mass in its n x n cells.
     """
 
     index: VideoIndex
@@ -51,7 +52,7 @@ class Job:
     device: torch.device
     dtype: torch.dtype
     clips: Clips | None = None
-    saliency: Saliency | None = None
+    saliency: Callable[[float, Box, int], np.ndarray] | None = None
     decode_workers: int = 1
     on_event: Callable[..., None] = lambda event, **facts: None
 
@@ -188,7 +189,7 @@ def _weights(job: Job, frame: int) -> Tensor | None:
         return None
     model: Any = job.model
     box = model.crop_box(job.video.height, job.video.width)
-    return torch.from_numpy(job.saliency.cells(float(job.index.pts_seconds[frame]), box, model.cells)).to(job.device)
+    return torch.from_numpy(job.saliency(float(job.index.pts_seconds[frame]), box, model.cells)).to(job.device)
 
 
 def _clip_batch(job: Job, clips: Clips, slots: Slots, kept: Mapping[int, _Prepared], holes: set[int]) -> ClipBatch:

@@ -322,7 +322,9 @@ def _add_bench(made: argparse.ArgumentParser) -> None:
 def _add_report(made: argparse.ArgumentParser) -> None:
     made.add_argument("runs", nargs="*", metavar="RUN", help="runs; those of the same videos are compared")
     made.add_argument("-o", "--output", metavar="FILE.html", help="default: RUN/report.html, of several report.html")
-    made.add_argument("--embed", action="store_true", help="a small film with the maps in the page itself, to be mailed")
+    made.add_argument(
+        "--embed", action="store_true", help="a small film with the maps in the page itself, to be mailed"
+    )
     made.add_argument("--aoi", metavar="FILE", help="areas of interest, .json or .csv: the probability in each")
     made.add_argument("--video", metavar="NAME", help="which video of the run (default: all)")
     _add_gaze(made, required=False)

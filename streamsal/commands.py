@@ -359,7 +359,8 @@ def submit(arguments: argparse.Namespace) -> int:
     local = arguments.cluster == "local"
     if not (local or arguments.dry_run):
         require_slurm()
-    run, plan = _planned(arguments, progress)
+    failed: list[StreamsalError] = []
+    run, plan = _planned(arguments, progress, failed)
     if arguments.render and plan.of_clips:
         raise UsageError(f"{plan.model.name} gives vectors, no maps that a film could show: leave --render out")
     sent = sent_before(run)
@@ -391,11 +392,14 @@ def submit(arguments: argparse.Namespace) -> int:
             if jobs.get(step):
                 print(step, *(jobs[step] if step == "infer" else [jobs[step]]))
         progress.say(f"how far it is: streamsal status {run}")
-    return 0
+    return 1 if failed else 0
 
 
-def _planned(arguments: argparse.Namespace, progress: Progress) -> tuple[Path, Plan]:
-    """The run that is named, its inputs as planned, or the one that the named videos are planned into."""
+def _planned(arguments: argparse.Namespace, progress: Progress, failed: list[StreamsalError]) -> tuple[Path, Plan]:
+    """The run that is named, its inputs as planned, or the one that the named videos are planned into.
+
+    Videos that cannot be planned are said and added to `failed`, where there are others.
+    """
     from .plan import Plan
     from .prepare import find_videos, make_plan
     from .submit import check_inputs, usual_tasks
@@ -414,7 +418,8 @@ def _planned(arguments: argparse.Namespace, progress: Progress) -> tuple[Path, P
         if tasks is None:
             model, seconds = request.model, arguments.seconds_per_task
             request = replace(request, tasks=lambda planned: usual_tasks(planned, model, seconds, progress.say))
-        plan = make_plan(videos, run, request, say=progress.say)
+        on_rejected = _report(arguments, failed) if len(videos) > 1 else None
+        plan = make_plan(videos, run, request, on_rejected=on_rejected, say=progress.say)
     _warn_of_stand_ins(plan)
     return Path(os.path.abspath(run)), plan
 

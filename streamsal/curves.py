@@ -81,7 +81,7 @@ _GAIN = ("Information gain", "bits/fixation")
 _SCORES = {  # column of evaluation/frames.csv > quantity, unit; {baseline} is put in
     "information_gain_bits": (*_GAIN, "over {baseline}"),
     "information_gain_of_the_unfitted_map_bits": (*_GAIN, "over {baseline}, of the map as it is, not fitted to gaze"),
-    "mit_information_gain": (*_GAIN, "over {baseline}"),
+    "mit_information_gain": ("MIT's information gain", "no unit", "over {baseline}; both maps stretched to 0 ... 1"),
     "nss_sd": ("NSS", "SD", "normalized scanpath saliency"),
     "mit_nss_sd": ("NSS", "SD", "normalized scanpath saliency"),
     "log_likelihood_over_uniform_bits": ("Log-likelihood", "bits/fixation", "over uniform"),
@@ -90,7 +90,7 @@ _SCORES = {  # column of evaluation/frames.csv > quantity, unit; {baseline} is p
     "cc": ("CC", "-1 to 1", "correlation with the map of fixations"),
     "sim": ("SIM", "0 to 1", "overlap with the map of fixations"),
     "kl_divergence_nats": ("KL divergence", "nats", "from the map of fixations; lower is better"),
-    "mit_auc_judd": ("AUC-Judd", "0 to 1", "0.5 by chance"),
+    "mit_auc_judd": ("AUC-Judd", "0 to 1", "more than 0.5 by chance, the more the fewer fixations"),
     "mit_auc_borji": ("AUC-Borji", "0 to 1", "0.5 by chance"),
     "mit_auc_shuffled": ("Shuffled AUC", "0 to 1", "0.5 by chance; negatives: {negatives}"),
     "mit_cc": ("CC", "-1 to 1", "correlation with the map of fixations"),

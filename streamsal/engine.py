@@ -29,6 +29,8 @@ from .progress import Meter
 from .second_pass import Deriver
 from .timing import Timing
 
+# Clips of a batch that a CPU computes at a time: one by one X3D-S makes 7.4 a second on a thread, eight by eight 4.1.
+CLIPS_ON_CPU = 1
 Dtype = Literal["auto", "fp32", "tf32", "fp16", "bf16"]
 
 
@@ -142,7 +144,7 @@ def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> G
         with _naming_the_file(job, "before the first frame"):
             state = job.model.begin(model_video(video))
             constants = _constants(job.model, state, job.device)
-        size = job.batch_size
+        size = CLIPS_ON_CPU if job.clips and job.device.type == "cpu" else job.batch_size
         for batch in batches:
             with meter.busy("model", frames=batch.present.stop - batch.present.start):
                 results, size = _step(job, batch, state, size)

@@ -190,7 +190,8 @@ class Run(Mapping[str, Maps]):
         self.plan = plan
         self._merged = merged
         self._maps: dict[str, Maps] = {}
-        self.videos = tuple(video.name for video in plan.videos) if plan else tuple(merged)
+        planned = [video.name for video in plan.videos if video.selection.frames] if plan else None
+        self.videos = tuple(merged if planned is None else planned)  # a video without a whole clip has no results
 
     def __getitem__(self, video: str | Path) -> Maps:
         name = self._name(str(video))
@@ -232,7 +233,7 @@ class Run(Mapping[str, Maps]):
             if self.plan is None or maps.info["plan_id"] == self.plan.id:
                 return maps
         assert self.plan is not None
-        number = self.videos.index(name)
+        number = [video.name for video in self.plan.videos].index(name)
         shards = whole_shards(self.path, self.plan, number)
         return _joined_maps([parts[name] for parts in shards.values()])
 

@@ -10,30 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import BadInput, PlanMismatch, UsageError
+from .batches import Box
+from .errors import PlanMismatch, UsageError
 from .maps import Maps
 from .merge import open_run
-from .plan import Plan, PlannedVideo
+from .plan import PlannedVideo
+from .prepare import name_there, saliency_plan
 
 LONG_SIDE_PX = 256  # of the maps that weights are made of: finer than the cells of any network here
-
-Box = tuple[float, float, float, float]  # top, left, bottom, right, in fractions of a frame's sides
-
-
-def saliency_plan(run: str | Path) -> Plan:
-    """The plan of a run of densities. Raises MissingInput, PlanMismatch; UsageError for a run of clips."""
-    plan = Plan.load(Path(run) / "plan.json")
-    if plan.of_clips:
-        raise UsageError(f"{run} holds vectors of {plan.model.name}, no maps: pool by a run of a saliency model")
-    return plan
-
-
-def name_there(run: str | Path, plan: Plan, video: PlannedVideo) -> str:
-    """What the saliency run calls this video. Raises BadInput where it does not hold it."""
-    for other in plan.videos:
-        if (other.fingerprint, other.stream) == (video.fingerprint, video.stream):
-            return other.name
-    raise BadInput(f"{video.name} is not in the saliency run {run}, which is to weigh its places: compute it there")
 
 
 class Saliency:

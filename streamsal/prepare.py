@@ -108,6 +108,7 @@ def make_plan(
     options = model_options(request)
     spec = spec_of(request.model, **options)
     model = plan_model(request, options)
+    weighing = saliency_plan(request.saliency) if request.saliency else None
     paths = [Path(os.path.abspath(video)) for video in videos]
     names = video_names(paths)
     make_folder(run)
@@ -118,14 +119,16 @@ def make_plan(
             try:
                 index = _index(path, Path(run), name, request.stream, old, say)
                 video = _planned(index, name, spec, request)
-                if request.saliency:
-                    _check_weighable(request.saliency, video)
+                if weighing:
+                    name_there(request.saliency, weighing, video)
                 planned.append(video)
             except (MissingInput, BadInput) as failure:
                 if on_rejected is None or isinstance(failure, PlanMismatch):
                     raise
                 on_rejected(failure)
                 error = failure
+        if not planned and error and len(paths) > 1:
+            raise type(error)(f"none of the {len(paths)} videos can be used")
         if not planned:
             raise error or MissingInput("no video was named")
         plan = _cut(planned, model, spec, request, old)
@@ -175,21 +178,25 @@ def plan_model(request: Request, options: Mapping[str, Any]) -> PlannedModel:
         center_bias=template,
         center_bias_sha256=checksum(Path(template)) if template else "",
         saliency=os.path.abspath(request.saliency) if request.saliency else "",
-        saliency_plan=_saliency_plan(request.saliency).id if request.saliency else "",
+        saliency_plan=saliency_plan(request.saliency).id if request.saliency else "",
         options=dict(options),
     )
 
 
-def _saliency_plan(run: str) -> Plan:
-    from .pooling import saliency_plan  # imports h5py, which planning can do without
+def saliency_plan(run: str | Path) -> Plan:
+    """The plan of a run of densities. Raises MissingInput, PlanMismatch; UsageError for a run of clips."""
+    plan = Plan.load(Path(run) / "plan.json")
+    if plan.of_clips:
+        raise UsageError(f"{run} holds vectors of {plan.model.name}, no maps: pool by a run of a saliency model")
+    return plan
 
-    return saliency_plan(run)
 
-
-def _check_weighable(run: str, video: PlannedVideo) -> None:
-    from .pooling import name_there
-
-    name_there(run, _saliency_plan(run), video)
+def name_there(run: str | Path, plan: Plan, video: PlannedVideo) -> str:
+    """What the saliency run calls this video. Raises BadInput where it does not hold it."""
+    for other in plan.videos:
+        if (other.fingerprint, other.stream) == (video.fingerprint, video.stream):
+            return other.name
+    raise BadInput(f"{video.name} is not in the saliency run {run}, which is to weigh its places: compute it there")
 
 
 def center_bias_file(model: str, options: Mapping[str, Any]) -> str:
@@ -347,6 +354,10 @@ def plan_video(
         raise UsageError(f"{name}: no frame from {start} to {end}; the video has frames 0 to {index.n_frames - 1}")
     clips = None
     if spec.clip:
+        if timing and timing.sampling == "latent-vectors-service" and (first, last) != (0, index.n_frames):
+            raise UsageError(
+                f"that service looked at whole videos: leave --start and --end out, or the preset of {name}"
+            )
         if every != 1 or long_side or px_per_degree:
             raise UsageError(
                 f"{spec.name} takes clips, at a size of its own, as many as --stride says: leave --every, --long-side "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -24,14 +24,14 @@ from .scheduler import job_facts
 from .signals import Stop, stopped
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
-    from .batches import Job
+    from .batches import Box, Job
     from .blockfile import BlockFile
     from .engine import Chunk
     from .layout import PartInfo
     from .models.spec import Model
-    from .pooling import Saliency
     from .store import ShardWriter
 
 
@@ -242,7 +242,7 @@ class Worker:
                 device=device,
                 dtype=dtype,
                 clips=clips,
-                saliency=_saliency(plan, plan.videos[part.video]),
+                saliency=_weights(plan, plan.videos[part.video]),
                 decode_workers=workers,
                 on_event=log.event,
             )
@@ -250,12 +250,12 @@ class Worker:
         return jobs
 
 
-def _saliency(plan: Plan, video: PlannedVideo) -> Saliency | None:
+def _weights(plan: Plan, video: PlannedVideo) -> Callable[[float, Box, int], np.ndarray] | None:
     if not plan.model.saliency:
         return None
     from .pooling import Saliency
 
-    return Saliency(plan.model.saliency, video, plan.model.saliency_plan)
+    return Saliency(plan.model.saliency, video, plan.model.saliency_plan).cells
 
 
 def _shard_bytes(run: Path, task: int) -> int:

@@ -25,6 +25,10 @@ class Clip:
     rate: float
     sampling: Sampling = "pyslowfast"
 
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.step < 1 or not self.rate > 0:
+            raise ValueError(f"no such clip: {self}")
+
     @property
     def seconds(self) -> float:
         return self.length * self.step / self.rate

@@ -113,7 +113,7 @@ def test_what_is_no_size_is_refused() -> None:
 
 
 def test_a_model_of_clips_is_refused() -> None:
-    with pytest.raises(UsageError, match="tellclip.py answers for clips"):
+    with pytest.raises(UsageError, match=r"tellclip\.py answers for clips"):
         load(Settings(model=TELLCLIP), torch.device("cpu"), lambda text: None)
 
 

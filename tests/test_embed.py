@@ -293,6 +293,14 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "no map to pool": (("--model", "mvit_v2_s", "--weights", "synthetic", "--pool", "saliency:r"), "no map to pool"),
     "one pathway": ((*X3D[:4], *PRESET), "x3d_xs has one pathway"),
     "a stride of its own": ((*X3D, *PRESET), "--preset latent-vectors-service sets --stride itself"),
+    "a part for the preset": (
+        ("--model", "slowfast_r50_4x16", "--weights", "synthetic", *PRESET, "--end", "50"),
+        "looked at whole videos",
+    ),
+    "pooling with the preset": (
+        ("--model", "slowfast_r50_4x16", "--weights", "synthetic", *PRESET, "--pool", "saliency:r"),
+        "leave --pool out",
+    ),
     "the format without the preset": ((*X3D, "--format", PRESET[1]), "is for vectors of --preset"),
     "no such aggregate": ((*X3D, "--aggregate", "hour"), "no such aggregate: hour"),
     "no such array": ((*X3D, "--format", "csd", "--array", "logits"), "x3d_xs gives no logits here: it gives features"),

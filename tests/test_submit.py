@@ -68,6 +68,13 @@ def test_missing_weights_and_videos_are_found_before_anything_waits(folder: Path
     assert "film.mp4 is gone" in err and not (folder / "r" / "submit").exists()
 
 
+def test_a_broken_video_among_others_is_named_and_the_rest_is_sent(folder: Path) -> None:
+    (folder / "broken.mp4").write_bytes(b"no video")
+    _, err = run("submit", "film.mp4", "broken.mp4", *PLAN, "--dry-run", "-o", "r", cwd=folder, code=1)
+    assert "broken.mp4" in err
+    assert [video.name for video in Plan.load(folder / "r" / "plan.json").videos] == ["film.mp4"]
+
+
 def test_a_plan_that_is_there_is_not_changed(folder: Path) -> None:
     run("plan", "film.mp4", *PLAN, "--tasks", "2", "-o", "r", cwd=folder)
     for more in (("--every", "2"), ("--backend", "reference")):

@@ -21,6 +21,12 @@ def test_a_window_lasts_as_in_training_whatever_the_video(length: int, step: int
     assert Clip(length=length, step=step, rate=rate).seconds == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize("wrong", [{"length": 0}, {"step": 0}, {"rate": 0.0}])
+def test_clips_of_nothing(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="no such clip"):
+        Clip(**{"length": 4, "step": 2, "rate": 30.0, **wrong})  # type: ignore[arg-type]
+
+
 @given(st.decimals(min_value="0.001", max_value=10**4, places=3))
 def test_a_stride_in_seconds_is_that_number(seconds: object) -> None:
     assert Timing(stride=f"{seconds}s").stride_seconds == float(str(seconds))

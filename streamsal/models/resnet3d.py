@@ -111,6 +111,8 @@ def spec(*, variant: str, logits: bool = False, pool: str = "", slow_first: bool
     facts = VARIANTS[variant]
     if slow_first and facts.alpha is None:
         raise UsageError(f"{variant} has one pathway, and the preset is for slow and fast ones: take a slowfast model")
+    if slow_first and pool:
+        raise UsageError("the preset's slow frame has no place among its fast ones to be weighed at: leave --pool out")
     clip = (
         Clip(length=1 + service.FAST, step=service.SLOT, rate=service.FPS)
         if slow_first
