@@ -15,12 +15,12 @@ from typing import Any
 
 from . import __version__
 from .errors import UsageError
+from .exported import as_it_is, exported, summary
 from .files import make_folder, replacing, write_bytes, writing
 from .maps import Maps
-from .readout import as_it_is, exported, summary
 
 BIDS_VERSION = "1.9.0"
-COLUMNS = {  # as `readout.summary` gives them, the time first
+COLUMNS = {  # as `exported.summary` gives them, the time first
     "onset": {
         "Description": "When the frame comes on screen, by the clock of the video file",
         "Units": "s",

@@ -13,11 +13,11 @@ import numpy as np
 
 from .blockfile import COMMIT_BYTES, BlockFile
 from .errors import UsageError
+from .exported import exported, read_map
 from .files import replacing
 from .layout import DONE, H5
 from .maps import Maps
 from .models.spec import Output
-from .readout import exported, read_map
 
 
 def write_predictions(path: Path, frames_of: Mapping[str, tuple[Maps, list[int]]], *, native: bool) -> None:

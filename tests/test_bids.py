@@ -15,10 +15,10 @@ from synthetic_run import make_plan, make_run
 from streamsal.bids import labels
 from streamsal.errors import UsageError
 from streamsal.export import export
+from streamsal.exported import summary
 from streamsal.merge import Run, open_run
 from streamsal.prepare import Request
 from streamsal.prepare import make_plan as make_real_plan
-from streamsal.readout import summary
 from streamsal.task import infer
 
 

@@ -16,11 +16,11 @@ from synthetic_run import HEIGHT, WIDTH, make_plan, make_run, parts_of, values_o
 
 from streamsal.errors import UsageError, WriteError
 from streamsal.export import export
+from streamsal.exported import COLUMNS
 from streamsal.index import index_video
 from streamsal.merge import Run, open_run
 from streamsal.prepare import Request
 from streamsal.prepare import make_plan as make_real_plan
-from streamsal.readout import COLUMNS
 from streamsal.store import ShardWriter, shard_path
 from streamsal.task import infer
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from synthetic_run import HEIGHT, WIDTH, make_plan, make_run
 
+from streamsal.exported import COLUMNS, as_it_is, exported, read_map, summary
 from streamsal.maps import Maps
 from streamsal.merge import open_run
-from streamsal.readout import COLUMNS, as_it_is, exported, read_map, summary
 
 
 @pytest.fixture(scope="module")
