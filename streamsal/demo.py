@@ -1,7 +1,7 @@
 """The demo: the sample clip through the whole engine, as three tasks and as one, and the proof that both agree.
 
-A folder flows in; a clip, two runs and a film lie in it afterwards. Calls what the command line calls and computes
-nothing itself but the comparison.
+A folder flows in; a clip, two runs, a film and a report lie in it afterwards. Calls what the command line calls and
+computes nothing itself but the comparison.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .merge import merge, open_run
 from .prepare import Request, make_plan
 from .progress import Progress
 from .render import render
+from .report import report
 from .sample_clip import open_scene, shot_list, write_demo_clip
 from .signals import Stop, stop_on_signals
 from .task import infer
@@ -38,7 +39,7 @@ def demo(
     height: int = 360,
     progress: Progress | None = None,
 ) -> Path:
-    """Makes the clip, runs it divided and undivided, compares, renders, prints what came out; returns the film.
+    """Makes the clip, runs it divided and undivided, compares, renders, reports and prints; returns the film.
 
     Raises StreamsalError if the divided run stored anything else than the undivided one, and what the stages raise.
     """
@@ -50,14 +51,15 @@ def demo(
         timings = [_run(clip, run, model, n, progress, stop) for run, n in ((divided, TASKS), (unsplit, 1))]
         (divided_file,), (unsplit_file,) = merge(divided), merge(unsplit)
         difference = largest_difference(divided_file, unsplit_file)
-        film = render(divided, folder / "overlay.mp4", progress=progress, should_stop=stop)
+        film = render(divided, divided / "clip.overlay.mp4", progress=progress, should_stop=stop)
+        page = report([divided], folder / "report.html", progress=progress, should_stop=stop)
     with open_run(divided) as run:
         scenes = scene_rows(run[clip.name])
     _print_tables(scenes, timings)
     print(f"max difference to unsplit: {difference:g}")
     if difference:
         raise StreamsalError(f"{divided_file} and {unsplit_file} differ by up to {difference:g}: please report this")
-    for what, path in {"clip": clip, "film": film, "maps": divided_file}.items():
+    for what, path in {"clip": clip, "film": film, "maps": divided_file, "page to open": page}.items():
         print(f"{what}: {path}")
     print(f"done in {time.monotonic() - began:.0f} s; your own film next: streamsal run VIDEO")
     return film

@@ -45,13 +45,13 @@ def test_demo_film_has_every_frame_and_the_sound_of_the_clip(folder: Path, print
         with av.open(path) as container:
             return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
 
-    with av.open(folder / "overlay.mp4") as film:
+    with av.open(folder / "clip.streamsal" / "clip.overlay.mp4") as film:
         assert sum(1 for _ in film.decode(video=0)) == 75
-    assert packets(folder / "overlay.mp4") == packets(folder / "clip.mp4")
+    assert packets(folder / "clip.streamsal" / "clip.overlay.mp4") == packets(folder / "clip.mp4")
 
 
 def test_demo_prints_where_everything_is(folder: Path, printed: str) -> None:
-    for name in ("clip.mp4", "overlay.mp4", "clip.streamsal/clip.mp4.h5"):
+    for name in ("clip.mp4", "clip.streamsal/clip.overlay.mp4", "clip.streamsal/clip.mp4.h5", "report.html"):
         assert (folder / name).stat().st_size
         assert str(folder / name) in printed
     assert all(kind in printed for kind in SCENES)
