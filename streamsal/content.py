@@ -121,7 +121,7 @@ def read_gaze_of(run: Run, path: str | Path | Sequence[str | Path], **told: Any)
 
 
 def _index_path(run: Run, name: str) -> Path:
-    return index_path(run.path.parent if run.path.is_file() else run.path, name)
+    return index_path(run.folder, name)
 
 
 def _require_maps(run: Run, video: str) -> Maps:

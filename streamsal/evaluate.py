@@ -91,8 +91,7 @@ def evaluate(
     if frames_rate_hz and not frames:
         raise UsageError("--frames-rate says how the frames of --frames are counted: give both")
     with nullcontext(run) if isinstance(run, Run) else open_run(run) as opened:
-        folder = opened.path.parent if opened.path.is_file() else opened.path
-        folder = make_folder(output or folder / "evaluation")
+        folder = make_folder(output or opened.folder / "evaluation")
         maps = {name: opened[name] for name in opened.videos}
         sizes = {name: (each.width, each.height) for name, each in maps.items()}
         table = named(gaze, list(sizes)) if isinstance(gaze, Gaze) else read_gaze(gaze, size_px=sizes, **reading)

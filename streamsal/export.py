@@ -103,8 +103,7 @@ def _frame(run: Run, name: str, position: int | str) -> int:
     from .index import VideoIndex
     from .prepare import frame_at, index_path
 
-    folder = run.path.parent if run.path.is_file() else run.path
-    return frame_at(VideoIndex.load(index_path(folder, name)), position, name)
+    return frame_at(VideoIndex.load(index_path(run.folder, name)), position, name)
 
 
 def describe(maps: Maps, frames: list[int], native: bool) -> dict[str, Any]:

@@ -90,8 +90,7 @@ def timeline(run: Run, maps: Maps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Where the run has lost its index, those of the stored frames, with the time that most of them are shown.
     """
-    folder = run.path.parent if run.path.is_file() else run.path
-    path = index_path(folder, maps.name)
+    path = index_path(run.folder, maps.name)
     if path.exists():
         index = VideoIndex.load(path)
         return np.arange(index.n_frames), index.pts_seconds, index.end_seconds

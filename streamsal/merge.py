@@ -193,6 +193,11 @@ class Run(Mapping[str, Maps]):
         planned = [video.name for video in plan.videos if video.selection.frames] if plan else None
         self.videos = tuple(merged if planned is None else planned)  # a video without a whole clip has no results
 
+    @property
+    def folder(self) -> Path:
+        """The run directory, also where one merged file in it was opened."""
+        return self.path.parent if self.path.is_file() else self.path
+
     def __getitem__(self, video: str | Path) -> Maps:
         name = self._name(str(video))
         if name not in self._maps:

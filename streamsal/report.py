@@ -17,7 +17,7 @@ import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,7 @@ from .methods import Measured
 from .overlay import STYLES
 from .prepare import checked_index, index_path
 from .progress import Progress
+from .report_page import Film, Thumb, page
 from .shown_maps import FLAT, Densities
 from .signals import Stop, stopped
 from .small_film import write_small_film
@@ -52,45 +53,6 @@ QUALITIES = (82, 72, 60, 45, 30)  # of JPEG, until the pictures fit
 THUMB_PX, THUMB_PX_MANY = 480, 320  # longer side of a picture; where there are many of them
 QUICK_PIXELS = 5e9  # in a whole film, up to which its cuts are looked for unasked: 10 minutes of 640 x 360 and more
 COLORMAP = "inferno"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Thumb:
-    """A frame of the contact sheet; it stands for the frames from `first` on. One image per run, (h, w, 3)
-    uint8 and at last JPEG; None for a hole."""
-
-    frame: int
-    first: int
-    images: Sequence[Any] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Film:
-    """One video and all that the runs have of it; `curves` and pictures of `sheet` in the order of `measured`.
-
-    `shots`: first frames; `shots_known` is false where they were not looked for. `maximum`: the density relative to
-    uniform that the last color of the sheet stands for. `sources`: (label, URL) of what can be played. `gaze`: whether
-    the sheet has it.
-    """
-
-    measured: Sequence[Measured]
-    index: VideoIndex
-    curves: Sequence[Sequence[Curve]]
-    shots: Sequence[int]
-    shots_known: bool
-    borders: Sequence[int]
-    sheet: Sequence[Thumb]
-    maximum: float
-    sources: Sequence[tuple[str, str]]
-    gaze: bool = False
-
-    @property
-    def name(self) -> str:
-        return Path(self.index.path).name
-
-    @property
-    def holes(self) -> list[int]:
-        return sorted({int(frame) for each in self.measured for frame in each.maps.holes})
 
 
 def report(
@@ -111,8 +73,6 @@ def report(
     Raises UsageError for runs without maps, IncompleteRun, MissingInput and PlanMismatch as `render` does, what
     `evaluate` and `stats` raise, WriteError, Stopped.
     """
-    from .report_page import page
-
     output, progress = Path(output), progress or Progress(quiet=True)
 
     def check() -> None:
@@ -205,7 +165,7 @@ def _labels(runs: Iterable[tuple[Run, str]]) -> dict[Path, str]:
 def _index(run: Run, name: str) -> VideoIndex:
     if run.plan is not None:
         return checked_index(run.path, next(video for video in run.plan.videos if video.name == name))
-    index = VideoIndex.load(index_path(run.path.parent if run.path.is_file() else run.path, name))
+    index = VideoIndex.load(index_path(run.folder, name))
     index.check_unchanged()
     return index
 
@@ -289,7 +249,7 @@ def _fixations(each: Measured, gaze: Gaze | None) -> np.ndarray:
 
 def _curves(each: Measured, work: _Work) -> list[Curve]:
     """What tables of this run say of its video; what they do not say, measured on its maps."""
-    folder, changed = _folder(each.run), _last_change(each)
+    folder, changed = each.run.folder, _last_change(each)
     found = list(table_curves(STATS, table(folder / "stats" / "frames.csv", each.maps, newer_than=changed)))
     if not found:
         with work.progress.track(f"{each.maps.name}: curves of {each.label}", min(len(each.maps), POINTS)):
@@ -314,13 +274,9 @@ def _summary(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _folder(run: Run) -> Path:
-    return run.path.parent if run.path.is_file() else run.path
-
-
 def _last_change(each: Measured) -> float:
     """When the file that holds the maps, or the plan where there is none yet, was written."""
-    folder = _folder(each.run)
+    folder = each.run.folder
     paths = [path for path in (folder / f"{each.maps.name}.h5", folder / "plan.json") if path.exists()]
     return paths[0].stat().st_mtime if paths else 0.0
 
@@ -335,7 +291,7 @@ def _shots(group: Sequence[Measured], work: _Work) -> tuple[list[tuple[int, int]
     first, index = group[0], group[0].index
     start, stop = int(first.maps.frame[0]), int(first.maps.frame[-1]) + 1
     for each in group:
-        cuts = _cuts(_folder(each.run) / "stats" / "cuts.csv", each.maps.name, _last_change(each))
+        cuts = _cuts(each.run.folder / "stats" / "cuts.csv", each.maps.name, _last_change(each))
         if cuts is not None:
             borders = [start, *(cut for cut in cuts if start < cut < stop), stop]
             return list(pairwise(borders)), True
@@ -386,7 +342,7 @@ def _linked(group: Sequence[Measured], output: Path) -> list[tuple[str, str]]:
 
 
 def _rendered(each: Measured) -> list[tuple[str, Path]]:
-    folder, name = _folder(each.run), each.maps.name
+    folder, name = each.run.folder, each.maps.name
     paths = [
         (style, folder / f"{stem}.{style}{suffix}")
         for style in STYLES

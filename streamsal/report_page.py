@@ -10,6 +10,7 @@ import json
 import math
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from itertools import groupby
@@ -27,11 +28,49 @@ from .methods import Measured, citations, facts, number, paragraph, rate
 
 if TYPE_CHECKING:
     from .index import VideoIndex
-    from .report import Film
 
 COLORS = 6  # --c0 ... --c5 of the style sheet
 DASHES = ("", "7 4", "2 3", "9 3 2 3")  # tell runs apart where colors tell areas apart
 SPEEDS = (0.1, 0.25, 0.5, 1, 2, 4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Thumb:
+    """A frame of the contact sheet; it stands for the frames from `first` on. One image per run, (h, w, 3)
+    uint8 and at last JPEG; None for a hole."""
+
+    frame: int
+    first: int
+    images: Sequence[Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Film:
+    """One video and all that the runs have of it; `curves` and pictures of `sheet` in the order of `measured`.
+
+    `shots`: first frames; `shots_known` is false where they were not looked for. `maximum`: the density relative to
+    uniform that the last color of the sheet stands for. `sources`: (label, URL) of what can be played. `gaze`: whether
+    the sheet has it.
+    """
+
+    measured: Sequence[Measured]
+    index: VideoIndex
+    curves: Sequence[Sequence[Curve]]
+    shots: Sequence[int]
+    shots_known: bool
+    borders: Sequence[int]
+    sheet: Sequence[Thumb]
+    maximum: float
+    sources: Sequence[tuple[str, str]]
+    gaze: bool = False
+
+    @property
+    def name(self) -> str:
+        return Path(self.index.path).name
+
+    @property
+    def holes(self) -> list[int]:
+        return sorted({int(frame) for each in self.measured for frame in each.maps.holes})
 
 
 def page(films: Sequence[Film]) -> str:

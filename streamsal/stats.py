@@ -117,7 +117,7 @@ class Clock:
     @classmethod
     def of(cls, run: Run, maps: Maps) -> Clock:
         """Raises MissingInput where nobody knows when the first frame was shown."""
-        path = index_path(_folder(run), maps.name)
+        path = index_path(run.folder, maps.name)
         if path.exists():
             index = VideoIndex.load(path)
             return cls(pts_seconds=index.pts_seconds, end_seconds=float(index.end_seconds[-1]))
@@ -174,7 +174,7 @@ def stats(
     with nullcontext(run) if isinstance(run, Run) else open_run(run) as opened:
         names = [_named(opened, video)] if video else list(opened.videos)
         parts = _parts(opened, names, start, stop, aois, _gaze_on(opened, names, gaze, progress, reading))
-        folder = make_folder(output or _folder(opened) / "stats")
+        folder = make_folder(output or opened.folder / "stats")
         with ExitStack() as files:
             write = {name: _table(files, folder / f"{name}.csv", line) for name, line in tables.items()}
             for part in parts:
@@ -454,14 +454,14 @@ def _gaze_on(
 def _position(run: Run, name: str, position: Position) -> int:
     if str(position).isdecimal():
         return int(position)
-    return frame_at(VideoIndex.load(index_path(_folder(run), name)), position, name)
+    return frame_at(VideoIndex.load(index_path(run.folder, name)), position, name)
 
 
 def _checked_index(run: Run, name: str) -> VideoIndex:
     """The index of a video that is there and still the one that was planned."""
     if run.plan is not None:
         return checked_index(run.path, next(video for video in run.plan.videos if video.name == name))
-    index = VideoIndex.load(index_path(_folder(run), name))
+    index = VideoIndex.load(index_path(run.folder, name))
     index.check_unchanged()
     return index
 
@@ -471,10 +471,6 @@ def _named(run: Run, wanted: str) -> str:
         return run[wanted].name
     except KeyError as error:
         raise UsageError(str(error.args[0])) from None
-
-
-def _folder(run: Run) -> Path:
-    return run.path.parent if run.path.is_file() else run.path
 
 
 def _table(files: ExitStack, path: Path, line: type) -> Callable[[Any], None]:

@@ -16,8 +16,7 @@ from streamsal.curves import Curve
 from streamsal.index import VideoIndex
 from streamsal.merge import open_run
 from streamsal.methods import Measured
-from streamsal.report import Film, Thumb
-from streamsal.report_page import page
+from streamsal.report_page import Film, Thumb, page
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&amp;.mp4"
 VOID = {"meta", "img", "br", "link", "input"}
