@@ -73,7 +73,7 @@ def test_processes_are_stopped_with_their_parent(run: Path) -> None:
     assert not run.exists()
 
 
-@pytest.mark.parametrize("no_flock", ["", "0.5"])
+@pytest.mark.parametrize("no_flock", ["", "5"])
 def test_who_joins_takes_what_is_free_at_once_and_leaves_the_rest_to_others(run: Path, no_flock: str) -> None:
     """Whether a task is held or its holder killed: nobody waits and nothing is computed twice."""
     join = ("infer", run, "--task-id", "any")
