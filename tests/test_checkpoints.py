@@ -327,7 +327,7 @@ def test_a_file_without_a_clip_network_is_named(tmp_path: Path, content: dict, w
     ("data", "what"),
     [
         (b"<!DOCTYPE html><title>404</title>", "but a web page"),
-        (gzip.compress(b"tar"), "but compressed with gzip: unpack it first"),
+        (gzip.compress(b"tar", mtime=0), "but compressed with gzip: unpack it first"),
         (b"version https://git-lfs.github.com/spec/v1\n", "but the pointer of a Git LFS file"),
         (b"", "but an empty file"),
         (b"PK\x03\x04 and no more", "but the beginning of a torch checkpoint, damaged or cut off"),

@@ -51,7 +51,7 @@ FILES = {
     "empty": b"",
     "html": b"\n<!DOCTYPE html><html><body>Not Found</body></html>",
     "lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132735\n",
-    "gzip": gzip.compress(CHECKPOINT),
+    "gzip": gzip.compress(CHECKPOINT, mtime=0),
     "truncated": CHECKPOINT[: len(CHECKPOINT) // 2],
     "zip": zipped(),
     "safetensors": (2).to_bytes(8, "little") + b"{}",

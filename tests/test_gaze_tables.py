@@ -183,6 +183,6 @@ def test_a_table_that_is_no_gaze_is_refused_naming_file_and_line(tmp_path: Path,
 
 
 def test_damaged_gzip_is_named(tmp_path: Path) -> None:
-    (tmp_path / "gaze.csv.gz").write_bytes(gzip.compress(b"t_seconds,x_px,y_px\n0,1,2\n")[:-12])
+    (tmp_path / "gaze.csv.gz").write_bytes(gzip.compress(b"t_seconds,x_px,y_px\n0,1,2\n", mtime=0)[:-12])
     with pytest.raises(BadInput, match=r"gaze\.csv\.gz is damaged"):
         read_gaze(tmp_path / "gaze.csv.gz")
