@@ -44,7 +44,7 @@ from streamsal.models import create_model
 from streamsal.prepare import auto_batch_size, plan_video, video_clips
 from streamsal.progress import Meter
 from streamsal.timing import Timing
-from streamsal.weights import SYNTHETIC
+from streamsal.weights.cache import SYNTHETIC
 
 SPEED_UP, WITHIN = 3.0, 1.1
 MODEL, STRIDE_SECONDS = "x3d_s", 0.5

@@ -19,8 +19,8 @@ import torch
 from measure import Report, arguments, interleaved, median, peak_megabytes, rounded, table
 from torch import Tensor
 
-from streamsal import metrics
 from streamsal.density import gaussian_prior, normalize
+from streamsal.evaluation import metrics
 
 HERE = Path(__file__).resolve().parent
 HEIGHT, WIDTH, BATCH = 540, 960, 8

@@ -24,7 +24,7 @@ import torch
 from measure import HERE, Report, Sample, Samples, arguments, interleaved, median, peak_megabytes, ratio, table
 from torch import Tensor, nn
 
-from streamsal import checkpoints, gauges
+from streamsal import gauges
 from streamsal.bench import Settings, Size, measured, parse_size, print_tables, usual
 from streamsal.cores import decoders_for, usable_cores
 from streamsal.devices import inference, resolve_device, resolve_dtype
@@ -33,7 +33,8 @@ from streamsal.models import create_model
 from streamsal.models.deepgaze_iie import DeepGazeIIE, template
 from streamsal.models.spec import Batch, Model, Video
 from streamsal.sample_clip import open_scene, shot_list
-from streamsal.weights import SYNTHETIC
+from streamsal.weights import checkpoints
+from streamsal.weights.cache import SYNTHETIC
 
 CPU_TOTAL, CPU_REST, CPU_MEMORY = 3.5, 10.0, 1 / 3  # at 540p on one thread
 GPU_MILLISECONDS, GPU_TOTAL = 5.0, 4.0  # per frame at 1080p, and relative to the baseline

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import densenet201, resnet50, resnext50_32x4d
 
-from streamsal import checkpoints
 from streamsal.models import center_bias as bias
 from streamsal.models.backbones import (
     DENSENET201_TAPS,
@@ -31,6 +30,7 @@ from streamsal.models.backbones import (
 )
 from streamsal.models.deepgaze_iie import N_COMPONENTS, STRIDE, template
 from streamsal.models.spec import Batch, ModelSpec, Output, Readback, Result, Video
+from streamsal.weights import checkpoints
 
 
 def spec() -> ModelSpec:

@@ -46,7 +46,7 @@ from .progress import Meter
 from .sample_clip import write_demo_clip
 from .store import ShardWriter
 from .task import store_chunk
-from .weights import SYNTHETIC
+from .weights.cache import SYNTHETIC
 
 FRAME_RATE = 25  # of the sample clip
 KEPT_CHUNKS, STORED_FRAMES = 4, 64  # results that the store writes over and over when it is measured alone

@@ -70,7 +70,7 @@ def _cost(entry: Entry, unit: str) -> str:
 
 def _have(names: Sequence[str]) -> str:
     """Whether the assets of these names are here, and which are not."""
-    from .weights import ASSETS, located
+    from .weights.cache import ASSETS, located
 
     if not names:
         return "none"
@@ -83,7 +83,7 @@ def weights(arguments: argparse.Namespace) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from .weights import ASSETS, asset_named, fetch
+    from .weights.cache import ASSETS, asset_named, fetch
 
     if not arguments.name:
         return _list_weights(arguments)
@@ -98,7 +98,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from .weights import asset_named, import_file
+    from .weights.cache import asset_named, import_file
 
     _check_content(asset_named(arguments.name).name, Path(arguments.file))
     print(import_file(arguments.name, Path(arguments.file)))
@@ -107,9 +107,9 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _check_content(name: str, path: Path) -> None:
     """Raises BadInput unless the file holds what its name will promise, down to every tensor's shape."""
-    from . import checkpoints, formats
     from .models import MODELS, center_bias, create_model, model_module
-    from .weights import ASSETS
+    from .weights import checkpoints, formats
+    from .weights.cache import ASSETS
 
     formats.require(path, *ASSETS[name].kinds)
     if name in MODELS and MODELS[name].variant:
@@ -123,7 +123,7 @@ def _check_content(name: str, path: Path) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from .weights import ASSETS, located, verify
+    from .weights.cache import ASSETS, located, verify
 
     here = [name for name, asset in ASSETS.items() if located(asset)]
     rows = []
@@ -135,7 +135,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _path(arguments: argparse.Namespace) -> int:
-    from .weights import find
+    from .weights.cache import find
 
     if not arguments.name:
         return _list_weights(arguments)
@@ -144,7 +144,7 @@ def _path(arguments: argparse.Namespace) -> int:
 
 
 def _list_weights(arguments: argparse.Namespace) -> int:
-    from .weights import ASSETS, address, located
+    from .weights.cache import ASSETS, address, located
 
     facts = [
         {

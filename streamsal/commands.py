@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .catalog import models, progress_of, weights
+from .cluster.scheduler import number_of_tasks, task_numbers
 from .errors import IncompleteRun, MissingInput, PlanMismatch, StreamsalError, UsageError
-from .scheduler import number_of_tasks, task_numbers
 from .tables import print_facts
 
 # fmt: off
@@ -30,7 +30,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .fixations import Source
-    from .gaze import Gaze
+    from .gaze.table import Gaze
     from .merge import Run
     from .plan import Plan
     from .prepare import Request
@@ -151,7 +151,7 @@ def _check_tasks(asked: int | None, option: str, plan: Plan, run: Path) -> None:
 
 def _check_commercial(plan: Plan) -> None:
     from .models import check_commercial, usual_center_bias
-    from .weights import SYNTHETIC
+    from .weights.cache import SYNTHETIC
 
     model = plan.model
     bias = str(model.options.get("center_bias", usual_center_bias(model.name)))
@@ -160,7 +160,7 @@ def _check_commercial(plan: Plan) -> None:
 
 def _warn_of_stand_ins(plan: Plan) -> None:
     """Loud even when quiet: nobody shall take these maps for a prediction."""
-    from .weights import SYNTHETIC
+    from .weights.cache import SYNTHETIC
 
     if plan.model.weights == SYNTHETIC:
         text = f"{plan.model.name} has STAND-IN WEIGHTS: its results mean nothing, they are for tests and benchmarks"
@@ -195,11 +195,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def embed(arguments: argparse.Namespace) -> int:
-    from .embed import check, list_frames, with_clips, write
     from .local import infer_all
     from .merge import merge as merge_run
     from .merge import open_run
     from .signals import stop_on_signals
+    from .vectors.embed import check, list_frames, with_clips, write
 
     progress, failed = progress_of(arguments), []
     if len(arguments.videos) == 1 and _is_run(Path(arguments.videos[0])):
@@ -290,7 +290,7 @@ def _offer_to_fetch(request: Request, progress: Progress) -> None:
         return
     from .models import check_commercial, missing_assets, usual_center_bias
     from .prepare import model_options
-    from .weights import fetch
+    from .weights.cache import fetch
 
     bias = str(model_options(request).get("center_bias", usual_center_bias(request.model)))
     if request.commercial_only:
@@ -332,8 +332,8 @@ def bench(arguments: argparse.Namespace) -> int:
 
 
 def status(arguments: argparse.Namespace) -> int:
+    from .cluster.watch import Look, show, watch
     from .plan import counted, tasks_named
-    from .watch import Look, show, watch
 
     run = _existing_run(arguments.run)
     look = Look(run, arguments.slurm)
@@ -350,10 +350,18 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def submit(arguments: argparse.Namespace) -> int:
+    from .cluster.slurm import Submission, require_slurm
+    from .cluster.submit import (
+        dry_run,
+        here,
+        missing_tasks,
+        resources_of,
+        say_where_devices_failed,
+        sent_before,
+        to_slurm,
+    )
     from .models import spec_of
     from .signals import stop_on_signals
-    from .slurm import Submission, require_slurm
-    from .submit import dry_run, here, missing_tasks, resources_of, say_where_devices_failed, sent_before, to_slurm
 
     progress = progress_of(arguments)
     local = arguments.cluster == "local"
@@ -400,9 +408,9 @@ def _planned(arguments: argparse.Namespace, progress: Progress, failed: list[Str
 
     Videos that cannot be planned are said and added to `failed`, where there are others.
     """
+    from .cluster.submit import check_inputs, usual_tasks
     from .plan import Plan
     from .prepare import find_videos, make_plan
-    from .submit import check_inputs, usual_tasks
 
     inputs, tasks = arguments.inputs, arguments.tasks
     if not inputs or (len(inputs) == 1 and _is_run(Path(inputs[0]))):
@@ -494,7 +502,7 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    from .report import report as write_report
+    from .report.report import report as write_report
     from .signals import stop_on_signals
 
     runs = [_existing_run(run) for run in arguments.runs or [None]]
@@ -542,8 +550,8 @@ def stats(arguments: argparse.Namespace) -> int:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    from .averages import score_rows, setting_rows
-    from .evaluate import evaluate as score
+    from .evaluation.averages import score_rows, setting_rows
+    from .evaluation.evaluate import evaluate as score
     from .signals import stop_on_signals
 
     run = _existing_run(arguments.run)
@@ -576,7 +584,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _recorded_gaze(arguments: argparse.Namespace, run: Path, progress: Progress) -> Gaze | None:
-    from .content import read_gaze_of
+    from .drawing.content import read_gaze_of
     from .merge import open_run
 
     if not arguments.gaze:
@@ -612,7 +620,7 @@ def _show(run: Path, output: Path, arguments: argparse.Namespace, **wanted: Any)
     """Makes a film, or a page of pictures, as the options about looks say."""
     both = {"between": arguments.between, "colormap": arguments.colormap}
     if arguments.style == "contact":
-        from .sheet import contact_sheet
+        from .drawing.sheet import contact_sheet
 
         return contact_sheet(run, output, **both, **wanted)
     from .render import render as render_film

@@ -21,7 +21,7 @@ from .merge import merge, open_run
 from .prepare import Request, make_plan
 from .progress import Progress
 from .render import render
-from .report import report
+from .report.report import report
 from .sample_clip import open_scene, shot_list, write_demo_clip
 from .signals import Stop, stop_on_signals
 from .task import infer

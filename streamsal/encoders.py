@@ -13,8 +13,8 @@ from fractions import Fraction
 import av
 from av.codec.codec import UnknownCodecError
 
-from .canvas import Canvas
 from .color import Orientation
+from .drawing.canvas import Canvas
 from .errors import UsageError
 from .index import VideoIndex
 from .mux import Encoder, opens

@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .drawing.png import encode_png
 from .errors import UsageError
 from .exported import COLUMNS, as_it_is, exported, read_map, summary
 from .files import make_folder, replacing, write_bytes, writing
 from .maps import Maps
 from .merge import Run, open_run
-from .png import encode_png
 
 Format = Literal["npy", "npz", "png", "csv", "pysaliency", "bids"]
 

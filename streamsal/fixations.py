@@ -22,7 +22,7 @@ import numpy as np
 
 from .density import nearest_indices
 from .errors import BadInput, UsageError
-from .gaze_tables import load_table
+from .gaze.tables import load_table
 
 LENGTH = 4  # fixations in a history, as many as DeepGaze III was trained with
 COLUMNS = ("start_seconds", "end_seconds", "x_px", "y_px")
@@ -113,7 +113,7 @@ def parse(text: str, *, scanpaths: int | None = None, seed: int | None = None) -
 
 
 def read(path: Path) -> Given:
-    """A table of fixations as `gaze_tables` reads it: a header with `COLUMNS` in any order, in order of time.
+    """A table of fixations as `gaze.tables` reads it: a header with `COLUMNS` in any order, in order of time.
 
     A column `scanpath` tells several viewers apart. Other columns are ignored. Unlike in an evaluation no row may be
     without a time or a place: a history with a gap would be another history.

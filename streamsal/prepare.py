@@ -18,10 +18,10 @@ import numpy as np
 
 from . import __version__
 from .clips import Clips, FrameTimes, clips_of
+from .cluster.staging import staged
 from .errors import BadInput, MissingInput, MissingWeights, PlanMismatch, StreamsalError, UsageError
 from .files import make_folder
 from .index import VideoIndex, index_video
-from .latent_vectors_service import legacy_clips
 from .locks import lock
 from .models import (
     DEFAULT_MODEL,
@@ -37,9 +37,9 @@ from .models import (
 )
 from .models.spec import ModelSpec
 from .plan import Plan, PlannedModel, PlannedVideo, Settings, cut, differences
-from .staging import staged
 from .timing import Clip, Timing
-from .weights import checksum, find, missing
+from .vectors.latent_vectors_service import legacy_clips
+from .weights.cache import checksum, find, missing
 
 # fmt: off
 SUFFIXES = frozenset({

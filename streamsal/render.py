@@ -27,23 +27,23 @@ from typing import Literal, get_args
 import av
 import numpy as np
 
-from .canvas import Canvas, blank_picture
-from .colormaps import colormap as color_table
-from .content import Content, content_of, index_of, opened, the_video
 from .cores import usable_cores
 from .decode import Frame, VideoReader
+from .drawing.canvas import Canvas, blank_picture
+from .drawing.colormaps import colormap as color_table
+from .drawing.content import Content, content_of, index_of, opened, the_video
+from .drawing.gaze_marks import Marks
+from .drawing.overlay import STYLES, Painter, Style
+from .drawing.shown_maps import Between, Shown, film_maximum
 from .encoders import choose_encoder
 from .errors import Stopped, StreamsalError, UsageError
 from .files import write_error
-from .gaze import Gaze
-from .gaze_marks import Marks
+from .gaze.table import Gaze
 from .index import VideoIndex
 from .merge import open_run
 from .mux import Encoder, SegmentWriter, Timeline, container_format, join
-from .overlay import STYLES, Painter, Style
 from .prepare import Position, frame_at
 from .progress import Progress
-from .shown_maps import Between, Shown, film_maximum
 from .signals import Stop, stopped
 
 Scale = Literal["video", "frame"]

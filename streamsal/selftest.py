@@ -20,8 +20,7 @@ import numpy as np
 import torch
 import torchvision
 
-from . import __version__, checkpoints
-from . import weights as weight_files
+from . import __version__
 from .decode import decode
 from .devices import resolve_device
 from .engine import Dtype, predict
@@ -32,6 +31,8 @@ from .models.deepgaze_reference import build as build_reference
 from .models.deepgaze_reference import import_upstream, peer
 from .models.spec import Model
 from .sample_clip import open_scene, shot_list
+from .weights import cache as weight_files
+from .weights import checkpoints
 
 Program = Literal["ours", "reference"]
 

@@ -19,7 +19,8 @@ import numpy as np
 from .aoi import Aoi, Coverage, cover, read_aois, visits
 from .errors import BadInput, MissingInput, UsageError
 from .files import make_folder, replacing
-from .gaze import Gaze, known_as, read_gaze
+from .gaze.read import read_gaze
+from .gaze.table import Gaze, known_as
 from .index import VideoIndex
 from .layout import DONE
 from .maps import Maps

@@ -14,13 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .cluster.scheduler import job_facts
 from .errors import BadInput, Held, MissingInput, Stopped, StreamsalError
 from .files import make_folder
 from .heartbeat import Log, read_heartbeat
 from .locks import STALE_BEATS, Watch, beat_seconds
 from .plan import Plan, PlannedVideo, counted
 from .progress import Meter, Progress
-from .scheduler import job_facts
 from .signals import Stop, stopped
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ class Worker:
 def _weights(plan: Plan, video: PlannedVideo) -> Callable[[float, Box, int], np.ndarray] | None:
     if not plan.model.saliency:
         return None
-    from .pooling import Saliency
+    from .vectors.pooling import Saliency
 
     return Saliency(plan.model.saliency, video, plan.model.saliency_plan).cells
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from streamsal import formats
-from streamsal.assets import ASSETS, asset_named
 from streamsal.errors import UsageError
+from streamsal.weights import formats
+from streamsal.weights.assets import ASSETS, asset_named
 
 KEYS = Path(__file__).parent / "fixtures" / "embeddings" / "keys"
 CLIPS = [name for name, asset in ASSETS.items() if asset.instead is None]

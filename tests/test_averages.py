@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamsal.averages import Means, bootstrap, cell, score_rows, setting_rows, summarize, write_table
+from streamsal.evaluation.averages import Means, bootstrap, cell, score_rows, setting_rows, summarize, write_table
 
 NAN = math.nan
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamsal.baselines import center_bias, read_log_density, resized
 from streamsal.errors import BadInput, MissingInput, UsageError
+from streamsal.evaluation.baselines import center_bias, read_log_density, resized
 
 
 def test_one_percent_of_the_center_bias_is_uniform() -> None:

@@ -12,8 +12,8 @@ import pytest
 import python2
 import torch
 
-from streamsal import caffe2
 from streamsal.errors import BadInput, MissingInput
+from streamsal.weights import caffe2
 
 BYTES = np.arange(256, dtype=np.uint8)
 BLOBS = {

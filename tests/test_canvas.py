@@ -6,9 +6,9 @@ import av
 import numpy as np
 import pytest
 
-from streamsal.canvas import Canvas, blank_picture, plane_views
 from streamsal.color import Orientation, planes
-from streamsal.colormaps import colormap
+from streamsal.drawing.canvas import Canvas, blank_picture, plane_views
+from streamsal.drawing.colormaps import colormap
 
 TABLE = colormap("inferno")
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from streamsal import synthetic
 from streamsal.cli import main
 from streamsal.models import MODELS, deepgaze_iii, deepgaze_mr
-from streamsal.weights import ASSETS
+from streamsal.weights import synthetic
+from streamsal.weights.cache import ASSETS
 
 
 @pytest.fixture(autouse=True)

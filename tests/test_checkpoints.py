@@ -18,8 +18,8 @@ import python2
 import torch
 from torch import Tensor
 
-from streamsal import checkpoints, synthetic, translations
 from streamsal.errors import BadInput, MissingInput, MissingWeights
+from streamsal.weights import checkpoints, synthetic, translations
 
 TEMPLATE = {
     "readout_network.conv0.weight": torch.empty(1, 4, 1, 1, device="meta"),

@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pytest
 
-from streamsal.colormaps import COLORMAPS, colormap
+from streamsal.drawing.colormaps import COLORMAPS, colormap
 from streamsal.errors import UsageError
 
 # First, 128th and last color, and CRC-32 of all 768 bytes, of the published tables rounded to 8 bits.

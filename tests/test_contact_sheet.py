@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from streamsal.colormaps import colormap
-from streamsal.contact_sheet import chosen_frames, draw, evenly, jpeg, mark, pictures, smaller
+from streamsal.drawing.colormaps import colormap
 from streamsal.index import index_video
+from streamsal.report.contact_sheet import chosen_frames, draw, evenly, jpeg, mark, pictures, smaller
 
 INFERNO = colormap("inferno")
 

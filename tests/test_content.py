@@ -9,10 +9,10 @@ import pytest
 from talk import make_run, write_talk
 from test_gaze_marks import gaze_of
 
-from streamsal.content import content_of, index_of, opened
+from streamsal.drawing.content import content_of, index_of, opened
+from streamsal.drawing.shown_maps import Densities, Differences, GazeDensities
 from streamsal.errors import UsageError
 from streamsal.merge import Run, open_run
-from streamsal.shown_maps import Densities, Differences, GazeDensities
 
 
 @pytest.fixture(scope="module")

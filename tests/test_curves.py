@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from talk import log_bump, make_run, write_talk
 
-from streamsal.curves import AOIS, STATS, map_curves, score_columns, table, table_curves, thinned
 from streamsal.maps import Maps
 from streamsal.merge import open_run
+from streamsal.report.curves import AOIS, STATS, map_curves, score_columns, table, table_curves, thinned
 from streamsal.stats import stats
 
 HOLES = (7, 8)

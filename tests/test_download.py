@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from file_server import Site, serving
 
-from streamsal import download
-from streamsal.download import DownloadFailed
 from streamsal.errors import BadInput, UsageError, WriteError
+from streamsal.weights import download
+from streamsal.weights.download import DownloadFailed
 
 pytest_plugins = ("small_disk",)
 

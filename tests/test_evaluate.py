@@ -15,13 +15,13 @@ import pytest
 import torch
 from maps_run import SALIENCY, bump, maps_run
 
-from streamsal import metrics, metrics_mit
-from streamsal.baselines import center_bias, read_log_density
 from streamsal.cli import main
 from streamsal.errors import BadInput, MissingInput, UsageError
-from streamsal.evaluate import PIXELS_AT_ONCE, Setting, batches, evaluate
-from streamsal.gaze import Gaze
-from streamsal.looked_at import films_of, timeline
+from streamsal.evaluation import metrics, metrics_mit
+from streamsal.evaluation.baselines import center_bias, read_log_density
+from streamsal.evaluation.evaluate import PIXELS_AT_ONCE, Setting, batches, evaluate
+from streamsal.evaluation.looked_at import films_of, timeline
+from streamsal.gaze.table import Gaze
 from streamsal.merge import open_run
 
 HEIGHT, WIDTH = 24, 40

@@ -10,7 +10,7 @@ import pytest
 import torch
 from maps_run import bump
 
-from streamsal.fit_density import KNOTS, Fit, Sample, fit_density, shrunk
+from streamsal.evaluation.fit_density import KNOTS, Fit, Sample, fit_density, shrunk
 
 HEIGHT, WIDTH = 27, 48
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from streamsal.errors import BadInput, MissingInput
-from streamsal.formats import KINDS, kind, require
+from streamsal.weights.formats import KINDS, kind, require
 
 
 def saved(value: object, **options: bool) -> bytes:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsal.errors import BadInput, MissingInput, UsageError
-from streamsal.gaze import FORMATS, FrameFixations, Gaze, known_as, on_frames, read_gaze
+from streamsal.gaze.read import FORMATS, read_gaze
+from streamsal.gaze.table import FrameFixations, Gaze, known_as, on_frames
 
 PTS = np.array([0.0, 0.04, 0.08, 0.12])
 SIZE = {"a.mp4": (200, 100), "b.mp4": (400, 300)}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streamsal.errors import BadInput
-from streamsal.gaze import read_gaze
+from streamsal.gaze.read import read_gaze
 
 SIDECAR: dict[str, Any] = {
     "PhysioType": "eyetrack",

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from streamsal.errors import BadInput, UsageError
-from streamsal.gaze import on_frames, read_gaze
+from streamsal.gaze.read import read_gaze
+from streamsal.gaze.table import on_frames
 
 METRICS = Path(__file__).parent / "fixtures" / "metrics"
 SIZE = {"001.AVI": (640, 360)}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from test_overlay import HEIGHT, TURNS, WIDTH, canvas_of, noise, painter
 
-from streamsal.canvas import plane_views
 from streamsal.color import Orientation
-from streamsal.gaze import Gaze
-from streamsal.gaze_marks import FADE_SECONDS, GazeTrack, Marks, density_of
+from streamsal.drawing.canvas import plane_views
+from streamsal.drawing.gaze_marks import FADE_SECONDS, GazeTrack, Marks, density_of
+from streamsal.gaze.table import Gaze
 
 PTS = np.arange(100) / 25 + 0.3
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from streamsal.errors import BadInput, UsageError
-from streamsal.gaze import Gaze, read_gaze
-from streamsal.gaze_tables import Columns
+from streamsal.gaze.read import read_gaze
+from streamsal.gaze.table import Gaze
+from streamsal.gaze.tables import Columns
 
 SIZE = {"talk.mp4": (640, 360)}
 

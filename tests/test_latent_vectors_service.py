@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from streamsal.errors import BadInput
-from streamsal.latent_vectors_service import legacy_clips, legacy_slots, write_legacy
-from streamsal.vectors import Vectors
+from streamsal.vectors.intervals import Vectors
+from streamsal.vectors.latent_vectors_service import legacy_clips, legacy_slots, write_legacy
 
 CASES = json.loads((Path(__file__).parent / "fixtures/embeddings/legacy_sampling.json").read_text())
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamsal.colormaps import colormap
-from streamsal.legend import Drawing, contour_legend, difference_legend, line_panel, scale_legend
+from streamsal.drawing.colormaps import colormap
+from streamsal.drawing.legend import Drawing, contour_legend, difference_legend, line_panel, scale_legend
 
 TABLE = colormap("inferno")
 

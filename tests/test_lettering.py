@@ -4,7 +4,7 @@ import string
 
 import numpy as np
 
-from streamsal.lettering import text
+from streamsal.drawing.lettering import text
 
 
 def test_letters_are_seven_dots_high_and_stand_apart() -> None:

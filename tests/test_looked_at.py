@@ -9,9 +9,9 @@ import pytest
 from maps_run import bump, maps_run
 
 from streamsal.errors import BadInput
-from streamsal.gaze import Gaze
+from streamsal.evaluation.looked_at import films_of, read_frames, timeline
+from streamsal.gaze.table import Gaze
 from streamsal.index import index_video
-from streamsal.looked_at import films_of, read_frames, timeline
 from streamsal.merge import open_run
 from streamsal.prepare import index_path
 

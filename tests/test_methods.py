@@ -9,14 +9,14 @@ import pytest
 from films import write_film
 from talk import make_run, write_talk
 
-from streamsal.assets import ASSETS
 from streamsal.index import VideoIndex
 from streamsal.merge import Run, open_run
-from streamsal.methods import Measured, citations, facts, number, ordinal, paragraph
 from streamsal.models import spec_of
 from streamsal.plan import PlannedModel
 from streamsal.prepare import Request, make_plan
+from streamsal.report.methods import Measured, citations, facts, number, ordinal, paragraph
 from streamsal.task import infer
+from streamsal.weights.assets import ASSETS
 
 
 def measured(run: Run) -> list[Measured]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from streamsal import metrics
-from streamsal.metrics import (
+from streamsal.evaluation import metrics
+from streamsal.evaluation.metrics import (
     auc,
     blurred,
     cc,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamsal import metrics
-from streamsal.metrics_mit import (
+from streamsal.evaluation import metrics
+from streamsal.evaluation.metrics_mit import (
     auc_borji,
     auc_judd,
     auc_judd_of_fixations,

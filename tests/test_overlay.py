@@ -4,10 +4,10 @@ import av
 import numpy as np
 import pytest
 
-from streamsal.canvas import Canvas, blank_picture, plane_views
 from streamsal.color import Orientation
-from streamsal.colormaps import colormap
-from streamsal.overlay import Ink, Painter, Style, reduced
+from streamsal.drawing.canvas import Canvas, blank_picture, plane_views
+from streamsal.drawing.colormaps import colormap
+from streamsal.drawing.overlay import Ink, Painter, Style, reduced
 
 HEIGHT, WIDTH = 120, 200
 TABLE = colormap("inferno")

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from streamsal.png import encode_png
+from streamsal.drawing.png import encode_png
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (40, 24), (1, 1, 3), (3, 7, 3), (40, 24, 3)])

@@ -21,8 +21,8 @@ from streamsal.merge import open_run
 from streamsal.models import create_model
 from streamsal.models.clip_model import ClipModel
 from streamsal.models.spec import ClipBatch, Result
-from streamsal.pooling import cell_masses
 from streamsal.timing import Timing
+from streamsal.vectors.pooling import cell_masses
 
 SPOT, TELLSPOT = (str(Path(__file__).with_name(f"{name}.py")) for name in ("spot", "tellspot"))
 N_FRAMES = 60

@@ -44,7 +44,7 @@ from streamsal.prepare import (
     video_names,
 )
 from streamsal.timing import Clip
-from streamsal.weights import SYNTHETIC_SHA256, file_sha256
+from streamsal.weights.cache import SYNTHETIC_SHA256, file_sha256
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,15 @@ from corpus import CASES
 from films import destroy_packets, write_film
 from talk import START, TAGS, log_bump, make_run, write_talk
 
-from streamsal.canvas import plane_views
 from streamsal.decode import decode
+from streamsal.drawing.canvas import plane_views
+from streamsal.drawing.shown_maps import FLAT, Densities, film_maximum
 from streamsal.errors import PlanMismatch, Stopped, UsageError, WriteError
 from streamsal.index import VideoIndex
 from streamsal.merge import open_run
 from streamsal.prepare import Request, make_plan
 from streamsal.progress import Progress
 from streamsal.render import clock, render, rising_pts
-from streamsal.shown_maps import FLAT, Densities, film_maximum
 from streamsal.task import infer
 
 pytest_plugins = ("small_disk",)

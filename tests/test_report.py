@@ -17,10 +17,10 @@ from talk import make_run, write_talk
 
 from streamsal.cli import main
 from streamsal.errors import IncompleteRun, Interrupted, MissingInput, UsageError
-from streamsal.evaluate import evaluate
+from streamsal.evaluation.evaluate import evaluate
 from streamsal.prepare import Request, make_plan
 from streamsal.render import render
-from streamsal.report import report
+from streamsal.report.report import report
 from streamsal.sample_clip import write_demo_clip
 from streamsal.stats import stats
 from streamsal.task import infer
@@ -213,7 +213,7 @@ def test_a_run_that_is_not_complete_or_whose_film_is_gone_is_refused(run: Path, 
 def test_pictures_of_many_frames_stay_below_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_run(write_talk(tmp_path / "talk.mp4", N_FRAMES, size=(360, 640)), tmp_path / "run")
     whole = report([tmp_path / "run"], tmp_path / "report.html").stat().st_size
-    monkeypatch.setattr("streamsal.report.PICTURE_BYTES", 20_000)
+    monkeypatch.setattr("streamsal.report.report.PICTURE_BYTES", 20_000)
     assert report([tmp_path / "run"], tmp_path / "report.html").stat().st_size < whole
 
 

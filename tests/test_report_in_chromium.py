@@ -16,7 +16,7 @@ from talk import make_run, write_talk
 from streamsal.index import index_video
 from streamsal.prepare import Request, make_plan
 from streamsal.render import render
-from streamsal.report import report
+from streamsal.report.report import report
 from streamsal.sample_clip import write_demo_clip
 from streamsal.task import infer
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from talk import make_run, write_talk
 
-from streamsal.curves import Curve
 from streamsal.index import VideoIndex
 from streamsal.merge import open_run
-from streamsal.methods import Measured
-from streamsal.report_page import Film, Thumb, page
+from streamsal.report.curves import Curve
+from streamsal.report.html import Film, Thumb, page
+from streamsal.report.methods import Measured
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&amp;.mp4"
 VOID = {"meta", "img", "br", "link", "input"}

@@ -9,9 +9,9 @@ import pytest
 from films import write_film
 from program import TELLTALE, end, start
 
+from streamsal.cluster.scheduler import job_facts, number_of_tasks, task_numbers
 from streamsal.errors import UsageError
 from streamsal.heartbeat import read_heartbeat
-from streamsal.scheduler import job_facts, number_of_tasks, task_numbers
 
 SLURM, INDEXED_JOB = {"SLURM_ARRAY_TASK_ID": "0"}, {"JOB_COMPLETION_INDEX": "1"}
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from streamsal import metrics
-from streamsal.scoring import PROTOCOLS, UNITS, Batch, exact, mit, unfitted
+from streamsal.evaluation import metrics
+from streamsal.evaluation.scoring import PROTOCOLS, UNITS, Batch, exact, mit, unfitted
 
 METRICS = Path(__file__).parent / "fixtures" / "metrics"
 SIGMA = 3.0  # of the empirical maps of these files

@@ -10,9 +10,9 @@ import pytest
 from films import destroy_packets, write_film
 from talk import make_run, write_talk
 
-from streamsal.colormaps import colormap
+from streamsal.drawing.colormaps import colormap
+from streamsal.drawing.sheet import GAP_PX, HEADER_PX, PAPER, Tile, columns_of, contact_sheet, laid_out
 from streamsal.errors import Stopped, UsageError
-from streamsal.sheet import GAP_PX, HEADER_PX, PAPER, Tile, columns_of, contact_sheet, laid_out
 
 TABLE = colormap("inferno")
 

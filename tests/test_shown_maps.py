@@ -9,9 +9,8 @@ import pytest
 from talk import make_run, write_talk
 from test_gaze_marks import gaze_of
 
-from streamsal.gaze_marks import GazeTrack
-from streamsal.merge import open_run
-from streamsal.shown_maps import (
+from streamsal.drawing.gaze_marks import GazeTrack
+from streamsal.drawing.shown_maps import (
     FLAT,
     SMALL_BITS,
     UNIFORM_SHARE,
@@ -20,6 +19,7 @@ from streamsal.shown_maps import (
     GazeDensities,
     film_maximum,
 )
+from streamsal.merge import open_run
 
 
 class Fixed:

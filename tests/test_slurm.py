@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from program import wait_until
 
-from streamsal import slurm
+from streamsal.cluster import slurm
+from streamsal.cluster.slurm import Array, Resources, Submission, arrays
 from streamsal.errors import UsageError
-from streamsal.slurm import Array, Resources, Submission, arrays
 
 SCRIPTS = Path(__file__).parent.parent / "scripts" / "sbatch"
 AWKWARD = """/data/my "best" talks/it's $HOME `x` 100%/r.streamsal"""

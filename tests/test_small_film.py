@@ -8,10 +8,10 @@ import av
 import numpy as np
 from talk import START, TICK, make_run, write_talk
 
+from streamsal.drawing.shown_maps import Densities
 from streamsal.merge import open_run
 from streamsal.render import rising_pts
-from streamsal.shown_maps import Densities
-from streamsal.small_film import LONG_SIDE_PX, write_small_film
+from streamsal.report.small_film import LONG_SIDE_PX, write_small_film
 
 N_FRAMES = 30
 

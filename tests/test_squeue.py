@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from synthetic_run import make_plan
 
+from streamsal.cluster.squeue import NoSlurm, queue_states, tasks_of
 from streamsal.heartbeat import Log
-from streamsal.squeue import NoSlurm, queue_states, tasks_of
 from streamsal.status import run_status
 
 SQUEUE = """#!/bin/sh

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from program import run
 
-from streamsal import staging
+from streamsal.cluster import staging
+from streamsal.cluster.staging import staged
 from streamsal.plan import Plan, PlannedVideo
-from streamsal.staging import staged
 
 
 @pytest.fixture

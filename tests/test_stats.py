@@ -18,7 +18,7 @@ from synthetic_run import FEATURES, MAP, make_plan
 from streamsal.aoi import Aoi, KeyFrame, Kind, read_aois
 from streamsal.cli import main
 from streamsal.errors import BadInput, MissingInput, UsageError
-from streamsal.gaze import Gaze
+from streamsal.gaze.table import Gaze
 from streamsal.index import index_video
 from streamsal.maps import Maps
 from streamsal.merge import Run, open_run

@@ -12,9 +12,9 @@ import pytest
 from films import write_film
 from program import TELLTALE, end, run, start, wait_until
 
+from streamsal.cluster.slurm import Resources
+from streamsal.cluster.submit import record, resources_of, sent_before, usual_tasks
 from streamsal.plan import Plan, PlannedVideo
-from streamsal.slurm import Resources
-from streamsal.submit import record, resources_of, sent_before, usual_tasks
 
 N_FRAMES = 60
 PLAN = ("--model", TELLTALE, "--batch-size", "4")

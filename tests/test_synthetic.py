@@ -6,7 +6,7 @@ import hashlib
 
 import torch
 
-from streamsal import synthetic
+from streamsal.weights import synthetic
 
 TEMPLATE = {
     "features.0.weight": torch.empty(8, 3, 3, 3, device="meta"),

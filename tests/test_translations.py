@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamsal import translations
-from streamsal.translations import origin_of, translated
+from streamsal.weights import translations
+from streamsal.weights.translations import origin_of, translated
 
 KEYS = Path(__file__).parent / "fixtures" / "embeddings" / "keys"
 OURS = sorted(

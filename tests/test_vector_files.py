@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from streamsal.errors import UsageError, WriteError
-from streamsal.vector_files import CSD_METADATA, csd_ids, file_stems, write_csd, write_vectors
-from streamsal.vectors import Means, Rows, Vectors, aggregated
+from streamsal.vectors.files import CSD_METADATA, csd_ids, file_stems, write_csd, write_vectors
+from streamsal.vectors.intervals import Means, Rows, Vectors, aggregated
 
 pytest_plugins = ("small_disk",)
 
@@ -179,7 +179,7 @@ def test_the_same_vectors_give_the_same_csd(tmp_path: Path) -> None:
 
 
 def test_a_long_csd_goes_to_disk_video_by_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamsal.vector_files.COMMIT_BYTES", 1)
+    monkeypatch.setattr("streamsal.vectors.files.COMMIT_BYTES", 1)
     names = [f"{i}.mp4" for i in range(20)]
     path = write_csd(map(make_vectors, names), tmp_path / "x.csd", stems=file_stems(names))
     _, data, _ = sdk_read(path)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsal.errors import MissingInput, UsageError
-from streamsal.vectors import Aggregation, Means, Vectors, aggregated, frame_lines, read_intervals
+from streamsal.vectors.intervals import Aggregation, Means, Vectors, aggregated, frame_lines, read_intervals
 
 WIDTH = 3
 

@@ -14,9 +14,9 @@ from program import end, run, start
 from synthetic_run import make_plan
 
 from streamsal.cli import main
+from streamsal.cluster.watch import Look, show
 from streamsal.heartbeat import Log, heartbeat_path
 from streamsal.status import STALLED_SECONDS
-from streamsal.watch import Look, show
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ import torch
 from file_server import Site, serving
 from program import end, run, start, wait_until
 
-from streamsal import download, weights
 from streamsal.errors import BadInput, MissingInput, MissingWeights
 from streamsal.progress import Progress
+from streamsal.weights import cache as weights
+from streamsal.weights import download
 
 pytest_plugins = ("small_disk",)
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .. import weights as assets
 from ..errors import StreamsalError, UsageError
+from ..weights import cache as assets
 from .spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 class Entry:
     """One line of `streamsal models`.
 
-    `kind`: what it gives in the end. `weights`: names of the assets it needs, see weights.py: its checkpoint and its
-    usual center bias. `cost`: multiply-adds of one 1920 x 1080 frame, or of one clip. `variant`: which of the models in
-    its file it is, where that has several.
+    `kind`: what it gives in the end. `weights`: names of the assets it needs, see weights/assets.py: its checkpoint and
+    its usual center bias. `cost`: multiply-adds of one 1920 x 1080 frame, or of one clip. `variant`: which of the
+    models in its file it is, where that has several.
     """
 
     module: str

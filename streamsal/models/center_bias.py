@@ -30,12 +30,12 @@ def template(name_or_path: str | Path) -> np.ndarray:
     if name == "gaussian":
         return gaussian(GAUSSIAN_SIZE)
     if name == "mit1003":
-        from ..weights import find
+        from ..weights.cache import find
 
         return read(find("centerbias_mit1003"))
     if name == "ledov":
-        from ..checkpoints import read_tensor
-        from ..weights import find
+        from ..weights.cache import find
+        from ..weights.checkpoints import read_tensor
 
         with np.errstate(divide="ignore"):
             return np.log(read_tensor(find("centerbias_ledov")).numpy().astype(np.float64)).astype(np.float32)

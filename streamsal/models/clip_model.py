@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..assets import ASSETS
 from ..errors import UsageError
 from ..timing import Clip
+from ..weights.assets import ASSETS
 from .clip_frames import Recipe, crop_box, prepared
 from .spec import ClipBatch, ModelSpec, Output, Result, Video
 

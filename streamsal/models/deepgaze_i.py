@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checkpoints
 from ..density import nearest_indices
+from ..weights import checkpoints
 from . import center_bias as bias
 from . import finalizer
 from .backbones import alexnet, alexnet_template, normalized

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checkpoints
+from ..weights import checkpoints
 from . import center_bias as bias
 from . import finalizer
 from .backbones import (

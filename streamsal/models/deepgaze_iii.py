@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checkpoints
 from ..density import nearest_indices
 from ..fixations import LENGTH, Central, Source, follow
+from ..weights import checkpoints
 from . import center_bias as bias
 from . import finalizer
 from .backbones import densenet201, densenet201_template, normalized

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import checkpoints
 from ..density import FLOOR_NATS, nearest_indices
 from ..errors import UsageError
+from ..weights import checkpoints
 from . import center_bias as bias
 from .backbones import normalized, vgg19, vgg19_template
 from .finalizer import blur_matrix

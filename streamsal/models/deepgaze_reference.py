@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils import model_zoo
 
-from .. import checkpoints
 from ..errors import DeviceError, StreamsalError, UsageError
+from ..weights import checkpoints
 from . import center_bias as bias
 from .spec import Batch, ModelSpec, Output, Readback, Result, Video, Window
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.video.mvit import MSBlockConfig, MViT
 
-from .. import checkpoints
 from ..errors import BadInput
 from ..timing import Clip
+from ..weights import checkpoints
 from .clip_frames import GRAY_MEAN, GRAY_STD, Recipe
 from .clip_model import ClipModel, clip_spec
 from .spec import Model, ModelSpec

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import checkpoints
-from .. import latent_vectors_service as service
 from ..errors import UsageError
 from ..timing import Clip
+from ..vectors import latent_vectors_service as service
+from ..weights import checkpoints
 from .clip_frames import GRAY_MEAN, GRAY_STD, Recipe
 from .clip_model import ClipModel, clip_spec
 from .spec import Model, ModelSpec

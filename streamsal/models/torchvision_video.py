@@ -20,8 +20,8 @@ from torchvision.models import video
 from torchvision.models.video.mvit import MViT
 from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
 
-from .. import checkpoints
 from ..timing import Clip
+from ..weights import checkpoints
 from .clip_frames import GRAY_MEAN, GRAY_STD, Recipe
 from .clip_model import ClipModel, clip_spec
 from .mvit import ClassToken, linear

@@ -14,8 +14,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from streamsal import synthetic
 from streamsal.models import backbones
+from streamsal.weights import synthetic
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "deepgaze"
 TOLERANCE = 1e-4  # largest difference, in standard deviations of the tap

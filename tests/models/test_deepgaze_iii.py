@@ -21,7 +21,7 @@ from streamsal.fixations import Central, Generated, History, Nothing, Source, ce
 from streamsal.models import deepgaze_iii
 from streamsal.models.deepgaze_iii import BLOCK, DeepGazeIII, SecondPass
 from streamsal.models.spec import Batch, Video
-from streamsal.synthetic import state_dict
+from streamsal.weights.synthetic import state_dict
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/deepgaze"
 TOLERANCE = 2e-5  # nats

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from streamsal import density, synthetic
+from streamsal import density
 from streamsal.devices import inference
 from streamsal.engine import predict
 from streamsal.errors import UsageError
 from streamsal.models import deepgaze_mr
 from streamsal.models.spec import Batch, Video
+from streamsal.weights import synthetic
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "deepgaze"
 BOTH_FIXTURES = pytest.mark.parametrize("name", ["mr_64x96_t20", "mr_75x131_t18_cb48x80"])

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from streamsal import synthetic
 from streamsal.errors import BadInput
 from streamsal.models import mvit
-from streamsal.translations import translated
+from streamsal.weights import synthetic
+from streamsal.weights.translations import translated
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/embeddings"
 MEASURED = ("mvit_v1_b_16x4_pyslowfast", "mvit_v1_b_32x3_pyslowfast", "mvit_v2_s_pyslowfast")

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, softplus
 
-from streamsal import synthetic
 from streamsal.models.readout import (
     EPSILON,
     FixationNetworks,
@@ -18,6 +17,7 @@ from streamsal.models.readout import (
     saliency_template,
 )
 from streamsal.models.readout import softplus as our_softplus
+from streamsal.weights import synthetic
 
 CPU = torch.device("cpu")
 COMPONENTS = 3

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from streamsal import synthetic
 from streamsal.models import clip_frames, resnet3d
 from streamsal.models.resnet3d import VARIANTS, ResNet3D
+from streamsal.weights import synthetic
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/embeddings"
 DAMPED = {r"branch2\.(c_bn|norm_c)\.weight$": 0.25}  # or residuals grow until late tensors change nothing

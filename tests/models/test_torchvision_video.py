@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_weights
 
-from streamsal import synthetic
 from streamsal.models import torchvision_video
 from streamsal.models.clip_frames import prepared
 from streamsal.models.torchvision_video import VARIANTS, Averaged
+from streamsal.weights import synthetic
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/embeddings"
 AVERAGED = [name for name in VARIANTS if not name.startswith("mvit")]

@@ -1,0 +1,1 @@
+"""Files of weights: what is published where, fetched, told by their bytes, and read without running code."""
