@@ -46,11 +46,19 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioWindow:
-    """Sound a result needs: `past_seconds` before and `future_seconds` after its frame's time, at `rate_hz`, mono."""
+    """Sound a result needs: that of the frames t-past ... t+future, from half a frame before to half a frame behind.
 
-    rate_hz: int
-    past_seconds: float
-    future_seconds: float
+    `samples`: length of a row; the sound stands in the middle of it. `rate_hz`: samples per second; None: the file's
+    own rate, and places counted from its first sample, as published code does. `taper`: "hann" lets the sound rise and
+    fall over its own length. `scale`: what 1.0, the loudest that a file can hold, is in a row.
+    """
+
+    rate_hz: int | None
+    samples: int
+    past: int
+    future: int
+    taper: Literal["hann"] | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +112,7 @@ class ModelSpec:
     state          "none": a result depends on its own batch rows only. "window": state carried from frame to frame
                    forgets everything older than `window.past`, so a shard warms up with that many frames
     pixel_step     2: only every second row and column is read, so only those are converted and uploaded
-    audio          sound per frame, or None
+    audio          the sound that a frame's result rests on, or None
     px_per_degree  visual scale it was trained at, or None where it has none
     long_side      longer side in pixels of the pictures it was trained on, or None; larger frames are computed as they
                    are, and planning recommends --long-side

@@ -1,0 +1,291 @@
+"""What a model hears: an indexed video and a frame number in, a row of mono samples around that frame's time out.
+
+A sample depends on the file and its place alone, never on where a task begins: sound is decoded in segments of whole
+seconds, each by a decoder that starts a fixed time before it, and brought to the model's rate segment by segment.
+Segments are kept while a later row may need them, so memory depends on the window. Knows no model and no tensor.
+
+    seconds    27     29     30                                            60     61
+               ├──────┼──────┼─────────────────────────────────────────────┼──────┤
+               settle margin               segment 1                        margin
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.container import InputContainer
+from av.stream import Discard
+
+from .errors import VideoError
+from .index import VideoIndex
+from .models.spec import AudioWindow
+from .packets import packets_of
+
+SEGMENT = 30  # seconds decoded together; whole seconds hold whole samples at every rate, so all grids meet there
+MARGIN = 1  # seconds of sound on either side of a segment that its first and last samples are resampled from
+SETTLE = 2  # seconds decoded before that and thrown away: decoders of MP3 and Opus need up to 0.1
+SEEK_EARLIER = (1, 10, 60, 600)  # seconds, tried in turn: where sound lies ahead of its pictures a seek lands late
+LOST = 5e-3  # seconds: a larger step between two pieces is missing sound, a smaller one the clock's rounding
+SIDE_LOBES, PASSED = 6, 0.99  # of the resampling filter, and its share of the lower rate's band: as torchaudio's
+
+
+class Sound:
+    """Rows of samples for the frames of one video, to be asked for in rising order.
+
+    Where there is no sound (no track, a hole, before its start, behind its end) samples are 0; so are all of a frame
+    behind a jump of the video's clock, where nothing tells which sound belongs to it.
+    """
+
+    def __init__(self, index: VideoIndex, window: AudioWindow) -> None:
+        self._index, self._window = index, window
+        self._track = Track.of(index) if index.audio else None
+        self._segments: dict[int, np.ndarray] = {}
+
+    def row(self, frame: int) -> np.ndarray:
+        """(samples,) float32: the sound of the frame's window, tapered, scaled, centered in zeros or cut to fit."""
+        row = np.zeros(self._window.samples, np.float32)
+        if self._track is None or self._index.segment[frame]:
+            return row
+        heard = self._heard(self._track, frame)
+        if self._window.taper == "hann":
+            heard = heard * np.hanning(len(heard))
+        heard = heard[max(0, len(heard) - len(row)) // 2 :][: len(row)]
+        first = (len(row) - len(heard)) // 2
+        row[first : first + len(heard)] = heard * self._window.scale
+        return row
+
+    def _heard(self, track: Track, frame: int) -> np.ndarray:
+        rate_hz = self._window.rate_hz
+        if rate_hz is not None:
+            start, stop = span(self._index, self._window, frame)
+            return self._samples(track, rate_hz, round(start * rate_hz), round(stop * rate_hz))
+        low, high = track.counted(self._index, self._window, frame)
+        samples = self._samples(track, track.rate_hz, low, high)
+        return samples if track.end is None else samples[: max(0, round(track.end * track.rate_hz) - low)]
+
+    def _samples(self, track: Track, rate_hz: int, low: int, high: int) -> np.ndarray:
+        """(high - low,) float32, of the segments that hold them; earlier segments are forgotten."""
+        length = SEGMENT * rate_hz
+        numbers = range(low // length, -(-high // length))
+        self._segments = {number: kept for number, kept in self._segments.items() if number >= numbers.start}
+        for number in numbers:
+            if number not in self._segments:
+                self._segments[number] = resample(track.segment(number), track.rate_hz, rate_hz)
+        joined = np.concatenate([np.zeros(0, np.float32), *(self._segments[number] for number in numbers)])
+        return joined[low - numbers.start * length :][: high - low]
+
+
+def span(index: VideoIndex, window: AudioWindow, frame: int) -> tuple[float, float]:
+    """Seconds on the file's clock: from half a frame before the window's first frame to half a frame behind its last.
+
+    The window ends where the video does, or where its clock jumps.
+    """
+    end = int(np.searchsorted(index.segment, index.segment[frame], side="right"))
+    first, last = max(frame - window.past, 0), min(frame + window.future, end - 1)
+    half_tick = index.time_base[0] / (2 * index.time_base[1])
+    start = index.pts_seconds[first] - half_tick * index.duration[first]
+    return float(start), float(index.pts_seconds[last] + half_tick * index.duration[last])
+
+
+@dataclass(slots=True, kw_only=True)
+class Track:
+    """The sound of a file, mixed to one channel by FFmpeg, at its own rate.
+
+    `first`: seconds at which it begins. `end`: seconds at which it ends, or a bound, once a segment has come that far.
+    """
+
+    path: str
+    stream: int
+    rate_hz: int
+    first: float
+    seekable: bool
+    end: float | None = None
+
+    @classmethod
+    def of(cls, index: VideoIndex) -> Track | None:
+        """FFmpeg's choice among the tracks; None where not one piece of it can be decoded."""
+        with _opened(index.path) as container:
+            best: Any = container.streams.best("audio", related=container.streams[index.stream])
+            known = [track.index for track in index.audio]
+            stream = container.streams[best.index if best is not None and best.index in known else known[0]]
+            for frame in _decoded(stream, _packets(container, stream)):
+                return cls(
+                    path=index.path,
+                    stream=stream.index,
+                    rate_hz=frame.sample_rate,
+                    first=_seconds(frame) or 0.0,
+                    seekable=not index.segment[-1],
+                )
+        return None
+
+    def counted(self, index: VideoIndex, window: AudioWindow, frame: int) -> tuple[int, int]:
+        """Samples [low, high) of a frame's window as the published code of STAViS counts them.
+
+        From the first sample on, by the average frame rate, truncated to whole numbers, both ends taken.
+        """
+        per_frame = self.rate_hz / index.frame_rate
+        first, last = max(frame - window.past, 0), min(frame + window.future, index.n_frames - 1)
+        low, high = int(max(0.0, first * per_frame - per_frame / 2)), int(abs(last * per_frame + per_frame / 2))
+        origin = round(self.first * self.rate_hz)
+        return origin + low, origin + high + 1
+
+    def segment(self, number: int) -> np.ndarray:
+        """float32, segment `number` with its margins; 0 where the file has nothing."""
+        start, stop = number * SEGMENT - MARGIN, (number + 1) * SEGMENT + MARGIN
+        samples = np.zeros((stop - start) * self.rate_hz, np.float32)
+        if self.end is not None and self.end <= start:
+            return samples
+        for first, piece in self._stretches(start - SETTLE, stop):
+            low = first - start * self.rate_hz
+            kept = piece[max(0, -low) : max(0, len(samples) - low)]
+            samples[max(0, low) : max(0, low) + len(kept)] = kept
+        return samples
+
+    def _stretches(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(number of the first sample, samples) of what follows on each other without a break.
+
+        A container's clock may be coarser than a sample, so a stretch lies where its stamps put it on average.
+        """
+        mixed = _Mixer(self.rate_hz)
+        pieces: list[np.ndarray] = []
+        firsts: list[float] = []  # where the stretch begins, as each of its pieces has it
+        length = 0
+        for frame in self._frames(start, stop):
+            seconds, piece = _seconds(frame), mixed.of(frame)
+            first = firsts[0] if seconds is None and firsts else (seconds or 0.0) * self.rate_hz - length
+            if firsts and abs(first - firsts[0]) > LOST * self.rate_hz:
+                yield round(float(np.mean(firsts))), np.concatenate(pieces)
+                pieces, firsts, first, length = [], [], first + length, 0
+            pieces.append(piece)
+            firsts.append(first)
+            length += len(piece)
+        if firsts:
+            yield round(float(np.mean(firsts))), np.concatenate(pieces)
+
+    def _frames(self, start: int, stop: int) -> Iterator[AudioFrame]:
+        """What a fresh decoder makes of the packets between these seconds, from whichever seek leads before them."""
+        for earlier in (*SEEK_EARLIER, None) if self.seekable else (None,):
+            with _opened(self.path) as container:
+                stream = container.streams[self.stream]
+                seek = None if earlier is None or start - earlier <= self.first else start - earlier
+                try:
+                    if seek is not None:
+                        container.seek(seek * av.time_base)
+                    packets = _packets(container, stream)
+                    first = next(packets, None)
+                except av.error.FFmpegError:
+                    continue
+                if seek is not None and (first is None or first[0] > start):
+                    continue
+                yield from self._between(start, stop, stream, chain([first] if first else [], packets))
+                return
+
+    def _between(
+        self, start: int, stop: int, stream: Any, packets: Iterator[tuple[float, av.Packet]]
+    ) -> Iterator[AudioFrame]:
+        """Notes the end of the sound if that comes before `stop`."""
+        beyond = False
+
+        def inside() -> Iterator[tuple[float, av.Packet]]:
+            nonlocal beyond
+            for seconds, packet in packets:
+                if seconds >= stop:
+                    beyond = True
+                    return
+                if seconds >= start:
+                    yield seconds, packet
+
+        end = float(start)
+        for frame in _decoded(stream, inside()):
+            end = max(end, (_seconds(frame) or end) + frame.samples / frame.sample_rate)
+            yield frame
+        if not beyond:
+            self.end = end
+
+
+def _opened(path: str) -> InputContainer:
+    try:
+        return av.open(path, "r", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        raise VideoError(f"the sound of {path} cannot be read ({error.strerror}): is the file still there?") from error
+
+
+def _packets(container: InputContainer, stream: Any) -> Iterator[tuple[float, av.Packet]]:
+    """(seconds, packet) up to the end of the sound, or to where its clock jumps back."""
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+    latest = -math.inf
+    for packet in packets_of(container, stream):
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        seconds = latest if stamp is None else float(stamp * packet.time_base)
+        if seconds < latest - MARGIN:
+            return
+        latest = max(latest, seconds)
+        yield seconds, packet
+
+
+def _decoded(stream: Any, packets: Iterator[tuple[float, av.Packet]]) -> Iterator[AudioFrame]:
+    """A packet that cannot be decoded costs its own sound and no more."""
+    for _, packet in chain(packets, [(math.inf, None)]):  # None: what the decoder still holds
+        with suppress(av.error.FFmpegError):
+            yield from stream.codec_context.decode(packet)
+
+
+def _seconds(frame: AudioFrame) -> float | None:
+    return None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+
+
+class _Mixer:
+    """Pieces of sound to one channel of float32, by FFmpeg's weights for the layout that each piece has.
+
+    To integers, because those it scales so that nothing clips; two equal channels stay what they are.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._resamplers: dict[tuple[str, str, int], AudioResampler] = {}
+
+    def of(self, frame: AudioFrame) -> np.ndarray:
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if form not in self._resamplers:
+            self._resamplers[form] = AudioResampler(format="s32", layout="mono", rate=self._rate_hz)
+        mixed = [piece.to_ndarray()[0] for piece in self._resamplers[form].resample(frame)]
+        return np.concatenate([np.zeros(0, np.int32), *mixed]).astype(np.float32) / np.float32(1 << 31)
+
+
+def resample(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
+    """A segment with margins at one rate to the segment at another: float32, `SEGMENT * wanted_hz` samples.
+
+    Sinc interpolation under a Hann window, as `torchaudio.functional.resample` does by default.
+    """
+    if rate_hz == wanted_hz:
+        return samples[MARGIN * rate_hz : (MARGIN + SEGMENT) * rate_hz].copy()
+    places, weights = _filter(rate_hz, wanted_hz)  # those of one second are those of every second
+    seconds = [
+        np.einsum("jk,jk->j", samples[second * rate_hz + places], weights) for second in range(MARGIN, MARGIN + SEGMENT)
+    ]
+    return np.concatenate(seconds)
+
+
+@lru_cache(maxsize=2)
+def _filter(rate_hz: int, wanted_hz: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each sample of a second at `wanted_hz`: which samples it is made of, and their float32 weights."""
+    band = PASSED * min(1.0, wanted_hz / rate_hz)  # of the band that the given samples can hold
+    reach = math.ceil(SIDE_LOBES / band)
+    nearest, rest = np.divmod(np.arange(wanted_hz) * rate_hz, wanted_hz)
+    offsets = np.arange(-reach, reach + 2)
+    lobes = np.clip((offsets - rest[:, None] / wanted_hz) * band, -SIDE_LOBES, SIDE_LOBES)
+    weights = band * np.sinc(lobes) * np.cos(lobes * (np.pi / (2 * SIDE_LOBES))) ** 2
+    return nearest[:, None] + offsets, weights.astype(np.float32)

@@ -1,0 +1,249 @@
+"""Sound in files of our own: bells at known times, found again in the rows at the samples where they belong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from films import overwrite
+
+from streamsal import audio
+from streamsal.audio import Sound, resample
+from streamsal.index import VideoIndex, index_video
+from streamsal.models.spec import AudioWindow
+
+FPS = 5
+RATE = 22050
+WINDOW = AudioWindow(rate_hz=RATE, samples=35280, past=3, future=2)  # 6 frames of 0.2 s: 26460 samples
+LEVEL = 0.5
+BELLS = (1.3, 16.1, 30.9, 33.5)  # seconds; the last two in the second segment
+
+
+def bells(seconds: np.ndarray) -> np.ndarray:
+    """Smooth enough that no codec and no rate moves its top."""
+    return sum(LEVEL * np.exp(-((400 * (seconds - bell)) ** 2)) for bell in BELLS)  # type: ignore[return-value]
+
+
+def write(
+    path: Path,
+    codec: str | None,
+    rate: int = 48_000,
+    *,
+    layout: str = "mono",
+    seconds: float = 35,
+    begin: float = 0,
+    n_frames: int = 175,
+    frame_pts: Callable[[int], int] = lambda number: 200 * number,
+    sound: Callable[[np.ndarray], np.ndarray] = bells,
+) -> VideoIndex:
+    """Small pictures at `frame_pts` milliseconds, and `sound` in all channels from second `begin` on."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=1000, options={"threads": "1"})
+        video.width = video.height = 32
+        video.codec_context.time_base = Fraction(1, 1000)
+        video.codec_context.gop_size = 10
+        track = container.add_stream(codec, rate=rate, layout=layout) if codec else None
+        container.start_encoding()
+        packets = [packet for number in range(n_frames) for packet in _picture(video, frame_pts(number))]
+        packets += list(video.encode(None))
+        for number, packet in enumerate(packets):
+            packet.duration = frame_pts(number + 1) - frame_pts(number)
+        if track is not None:
+            packets += _encoded(track, rate, layout, begin, sound(begin + np.arange(int(seconds * rate)) / rate))
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            container.mux(packet)
+    return index_video(path)
+
+
+def _picture(video, pts: int):
+    picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 90, np.uint8), format="rgb24")
+    picture.pts, picture.time_base = pts, Fraction(1, 1000)
+    return video.encode(picture)
+
+
+def _encoded(track, rate: int, layout: str, begin: float, samples: np.ndarray) -> list[av.Packet]:
+    form, packets = track.codec_context.format.name, []
+    convert = av.AudioResampler(format=form, layout=layout, rate=rate)
+    channels = len(av.AudioLayout(layout).channels)
+    size = track.codec_context.frame_size or 1024
+    for first in range(0, len(samples), size):
+        piece = np.repeat(samples[None, first : first + size], channels, axis=0).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format="fltp", layout=layout)
+        frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+        frame.pts = round(begin * rate) + first
+        for ready in convert.resample(frame):
+            packets += track.encode(ready)
+    return packets + list(track.encode(None))
+
+
+def found(index: VideoIndex, bell: float, window: AudioWindow = WINDOW) -> tuple[float, float]:
+    """(samples by which the bell is late, its height) in the row of the frame nearest to it."""
+    frame = int(np.abs(index.pts_seconds - bell).argmin())
+    row = Sound(index, window).row(frame)
+    start, stop = audio.span(index, window, frame)
+    length = round(stop * RATE) - round(start * RATE)
+    first = (window.samples - length) // 2
+    assert not row[:first].any() and not row[first + length :].any()
+    return first + (bell - start) * RATE - row.argmax(), float(row.max())
+
+
+# Matroska counts milliseconds, so by half of one it misplaces what begins between them.
+MILLISECOND = 0.5e-3 * RATE + 1
+
+
+@pytest.mark.parametrize(
+    ("file", "codec", "rate", "layout", "tolerance"),
+    [
+        ("a.mov", "pcm_s16le", 22_050, "mono", 1),
+        ("a.mp4", "aac", 44_100, "stereo", 1),
+        ("a.mp4", "aac", 48_000, "5.1", 1),
+        ("a.mp4", "libmp3lame", 44_100, "stereo", 1),
+        ("a.mp4", "libopus", 48_000, "mono", 2),
+        ("a.mkv", "aac", 22_050, "mono", MILLISECOND),
+        ("a.mkv", "libopus", 48_000, "stereo", MILLISECOND),
+        ("a.mkv", "flac", 48_000, "stereo", 1),
+        ("a.mkv", "ac3", 48_000, "5.1", MILLISECOND),
+        ("a.mkv", "pcm_s16le", 44_100, "stereo", MILLISECOND),
+    ],
+)
+def test_a_bell_is_heard_when_it_rings(
+    tmp_path: Path, file: str, codec: str, rate: int, layout: str, tolerance: float
+) -> None:
+    index = write(tmp_path / file, codec, rate, layout=layout)
+    for bell in BELLS:
+        late, height = found(index, bell)
+        assert abs(late) <= tolerance
+        assert height == pytest.approx(LEVEL, rel=0.08)
+
+
+@pytest.mark.parametrize("begin", [0.7, 0.0])
+@pytest.mark.parametrize("file", ["late.mp4", "late.mkv"])
+def test_sound_and_picture_share_one_clock_wherever_each_begins(tmp_path: Path, file: str, begin: float) -> None:
+    late_pictures = write(
+        tmp_path / file, "aac", begin=begin, frame_pts=lambda number: 400 + 200 * number, n_frames=100, seconds=18
+    )
+    assert late_pictures.pts_seconds[0] == pytest.approx(0.4)
+    for bell in BELLS[:2]:
+        assert abs(found(late_pictures, bell)[0]) <= 2 * MILLISECOND  # MP4 writes a late start in whole milliseconds
+
+
+def test_frames_of_unequal_length_hear_their_own_time(tmp_path: Path) -> None:
+    index = write(tmp_path / "vfr.mkv", "flac", frame_pts=lambda number: 150 * number + 4 * (number * number % 11))
+    assert index.variable_rate
+    for bell in BELLS[:2]:
+        late, height = found(index, bell)
+        assert abs(late) <= 1
+        assert height == pytest.approx(LEVEL, rel=0.02)
+
+
+def test_outside_the_sound_there_is_silence(tmp_path: Path) -> None:
+    index = write(tmp_path / "short.mov", "pcm_s16le", rate=RATE, begin=2, seconds=3, n_frames=350, sound=np.ones_like)
+    sound, heard = Sound(index, WINDOW), []
+    for frame in range(index.n_frames):
+        start, stop = audio.span(index, WINDOW, frame)
+        row = sound.row(frame)
+        inside = max(0.0, min(stop, 5) - max(start, 2)) * RATE
+        assert abs(np.count_nonzero(row) - inside) <= 2
+        heard.append(row.any())
+    assert sum(heard) == 21  # windows that reach into seconds 2 ... 5
+    longer = write(tmp_path / "long.mov", "pcm_s16le", rate=RATE, seconds=9, n_frames=20, sound=np.ones_like)
+    assert np.count_nonzero(Sound(longer, WINDOW).row(19)) == round(0.2 * 4 * RATE)
+
+
+def test_no_track_is_silence(tmp_path: Path) -> None:
+    row = Sound(write(tmp_path / "mute.mp4", None), WINDOW).row(7)
+    assert row.shape == (WINDOW.samples,) and row.dtype == np.float32 and not row.any()
+
+
+def noise(seconds: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(5).uniform(-0.5, 0.5, len(seconds))
+
+
+@pytest.mark.parametrize(("file", "codec"), [("n.mp4", "aac"), ("n.mkv", "libopus"), ("n.mp4", "libmp3lame")])
+def test_rows_are_the_same_bits_in_1_2_and_7_shards(tmp_path: Path, file: str, codec: str) -> None:
+    index = write(tmp_path / file, codec, rate=48_000, sound=noise)
+    wanted = range(0, index.n_frames, 3)
+
+    def rows(n_shards: int) -> np.ndarray:
+        shards = [Sound(index, WINDOW) for _ in range(n_shards)]
+        return np.stack([shards[n_shards * frame // index.n_frames].row(frame) for frame in wanted])
+
+    whole = rows(1)
+    assert whole.any(1).all()
+    for n_shards in (2, 7):
+        np.testing.assert_array_equal(rows(n_shards), whole)
+
+
+def test_memory_holds_the_segments_of_one_window(tmp_path: Path) -> None:
+    index = write(tmp_path / "n.mov", "pcm_s16le", rate=8000, seconds=120, n_frames=600)
+    sound = Sound(index, WINDOW)
+    for frame in range(0, index.n_frames, 2):
+        sound.row(frame)
+        assert len(sound._segments) <= 2
+
+
+def test_a_broken_packet_costs_its_own_sound(tmp_path: Path) -> None:
+    path = tmp_path / "n.mkv"
+    index = write(path, "flac", rate=RATE, sound=noise)
+    frame = 75
+    whole = Sound(index, WINDOW).row(frame)
+    with av.open(str(path)) as container:
+        packet = next(packet for packet in container.demux(audio=0) if packet.pts > 15_000)
+    overwrite(path, path.read_bytes().index(bytes(packet)), b"\x55" * packet.size)
+    row = Sound(index_video(path), WINDOW).row(frame)
+    start, stop = audio.span(index, WINDOW, frame)
+    lost = (WINDOW.samples - round((stop - start) * RATE)) // 2 + round((packet.pts / 1000 - start) * RATE)
+    length = packet.duration * RATE // 1000
+    assert not row[lost + 12 : lost + length - 12].any()
+    np.testing.assert_array_equal(row[: lost - 12], whole[: lost - 12])
+    np.testing.assert_array_equal(row[lost + length + 12 :], whole[lost + length + 12 :])
+
+
+def test_taper_and_scale_shape_the_sound_over_its_own_length(tmp_path: Path) -> None:
+    index = write(tmp_path / "one.mov", "pcm_s16le", rate=RATE, sound=np.ones_like)
+    window = AudioWindow(rate_hz=RATE, samples=35280, past=3, future=2, taper="hann", scale=256)
+    for frame, n_frames in ((50, 6), (0, 3)):  # the first frame of the video has three, and half of what is before it
+        row = Sound(index, window).row(frame)
+        length = round(0.2 * n_frames * RATE)
+        silent = round(0.1 * RATE) if frame == 0 else 0
+        wanted = 256 * np.hanning(length) * (1 - 2**-15)
+        wanted[:silent] = 0
+        first = (35280 - length) // 2
+        np.testing.assert_allclose(row[first : first + length], wanted, atol=0.02)
+
+
+def test_a_sound_longer_than_the_row_is_cut_in_its_middle(tmp_path: Path) -> None:
+    index = write(tmp_path / "b.mov", "pcm_s16le", rate=RATE)
+    short = AudioWindow(rate_hz=RATE, samples=1000, past=3, future=2)
+    long = Sound(index, WINDOW).row(80)
+    middle = (len(long) - 1000) // 2
+    np.testing.assert_array_equal(Sound(index, short).row(80), long[middle : middle + 1000])
+
+
+def test_counted_rows_are_index_arithmetic_at_the_file_s_rate(tmp_path: Path) -> None:
+    """As published: the n-th frame from 1 has samples (n - 1) r / f -+ r / 2f, truncated, the last one taken, too."""
+    rate, window = 44_100, AudioWindow(rate_hz=None, samples=70560, past=3, future=2, taper="hann", scale=256)
+    samples = np.round(32767 * noise(np.arange(rate * 34)))
+    index = write(tmp_path / "n.mov", "pcm_s16le", rate=rate, seconds=34, sound=lambda _: samples / 32767)
+    sound = Sound(index, window)
+    for frame in (0, 2, 100, 167, 171, 174):  # the sound ends in the middle of frame 170
+        first, last = max(0, frame - 3), min(174, frame + 2)
+        start = int(max(0, first * rate / FPS - rate / FPS / 2))
+        stop = int(min(len(samples), abs(last * rate / FPS + rate / FPS / 2)))
+        heard = samples[start : stop + 1] / 32768
+        wanted, low = np.zeros(70560), (70560 - len(heard)) // 2
+        wanted[low : low + len(heard)] = 256 * heard * np.hanning(len(heard))
+        np.testing.assert_allclose(sound.row(frame), wanted, atol=0.01)
+
+
+@pytest.mark.parametrize("rate", [8000, 22_049, 44_100, 48_000, 192_000])
+def test_resampling_keeps_a_tone_and_drops_what_the_new_rate_cannot_hold(rate: int) -> None:
+    seconds = np.arange((audio.SEGMENT + 2) * rate) / rate - audio.MARGIN
+    kept = resample(np.sin(2 * np.pi * 1000 * seconds).astype(np.float32), rate, RATE)
+    np.testing.assert_allclose(kept, np.sin(2 * np.pi * 1000 * np.arange(len(kept)) / RATE), atol=2e-3)
+    if rate > 40_000:
+        assert np.abs(resample(np.sin(2 * np.pi * 15_000 * seconds).astype(np.float32), rate, RATE)).max() < 0.01
