@@ -13,12 +13,98 @@ several maxima share a place, their GPU writes whichever comes last (see `unpool
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..errors import UsageError
+from ..weights import checkpoints
 from . import s3d_trunk as s3d
 from .backbones import Weights, constant
+from .precision import Precisions
+from .sliding_clip import SALIENCY, First, SlidingClip, check_first, check_size, resized, window
+from .spec import Model, ModelSpec
+
+FRAMES = 32
+SIGMA_PX, RADIUS_PX = 7, 28  # of the authors' blur, at 224 x 384: scipy's gaussian_filter ends at 4 sigma
+
+Post = Literal["none", "upstream"]
+POSTS = ("none", "upstream")
+
+
+def spec(*, first: First = "replicate", post: Post = "none", height: int = 224, width: int = 384) -> ModelSpec:
+    """`first`: see `SlidingClip`. `post`: "upstream" cuts maps off to 255 levels and blurs them, as the authors do.
+
+    `height`, `width`: what frames are resized to, 224 x 384 in training; multiples of 32.
+    """
+    check_first("tased", first)
+    check_size("tased", height, width)
+    if post not in POSTS:
+        raise UsageError(f"tased has no post-processing {post!r}: choose {', '.join(POSTS)}")
+    return ModelSpec(
+        name="tased",
+        summary="saliency map of each frame of a video from the last 32: an S3D, decoded to where its maxima were",
+        licence="MIT",
+        citation="Min & Corso 2019, TASED-Net: Temporally-Aggregating Spatial Encoder-Decoder Network for Video "
+        "Saliency Detection, ICCV",
+        outputs=(SALIENCY,),
+        window=lambda frame_rate: window(FRAMES, first),
+        state="window",
+        autocast=True,
+    )
+
+
+def build(
+    weights: str | Path | Mapping[str, Tensor] | None = None,
+    *,
+    device: torch.device | str,
+    first: First = "replicate",
+    post: Post = "none",
+    height: int = 224,
+    width: int = 384,
+) -> Model:
+    """`weights` as for `checkpoints.load`, the rest as for `spec`."""
+    checked = spec(first=first, post=post, height=height, width=width)
+    where = torch.device(device)
+    loaded = checkpoints.load("tased", weights, template(), adjust={})
+    network = Tased(loaded, device=where, height=height, width=width)
+    finish = torch.sigmoid
+    if post == "upstream":
+        rows, columns = (gaussian(n).to(where) for n in (height, width))
+        finish = partial(finished, rows=rows, columns=columns)
+    return SlidingClip(checked, network, device=where, frames=FRAMES, first=first, finish=finish)
+
+
+class Tased:
+    """The network, and what a frame is for it: resized as OpenCV does, in -1 ... 1.
+
+    In any precision the encoder is float32: which of two maxima is higher by a last place decides where a value goes.
+    With an encoder in float16 the maps of stand-in weights have a correlation of 0.986 with those of float32.
+    """
+
+    def __init__(self, weights: Weights, *, device: torch.device, height: int, width: int) -> None:
+        self.encoder = Encoder(weights).to(device)
+        self.decoders = Precisions(Decoder(weights).to(device))
+        self.height, self.width = height, width
+
+    def prepared(self, frames_nhwc: Tensor) -> Tensor:
+        return resized(frames_nhwc, self.height, self.width, antialias=False)
+
+    def normalized(self, pictures_nhwc: Tensor, dtype: torch.dtype) -> Tensor:
+        return normalized(pictures_nhwc)
+
+    def base1(self, dtype: torch.dtype) -> s3d.Base1:
+        return self.encoder.base1
+
+    def logits(self, base1_tchw: Tensor, dtype: torch.dtype) -> Tensor:
+        x, indices = self.encoder(base1_tchw)
+        return self.decoders[dtype](x.to(dtype), indices)
 
 
 class Encoder(nn.Module):
@@ -97,6 +183,22 @@ def unpooled(x: Tensor, index: Tensor) -> Tensor:
     winner = torch.full((t, c, 4 * h * w), -1, device=x.device).scatter_reduce_(2, place, cell, "amax")
     values = x.flatten(2).gather(2, winner.clamp(min=0)).masked_fill_(winner < 0, 0)
     return values.view(t, c, 2 * h, 2 * w).contiguous(memory_format=torch.channels_last)
+
+
+def finished(logits_hw: Tensor, *, rows: Tensor, columns: Tensor) -> Tensor:
+    """The authors' map: probabilities cut off to 255 levels, and blurred. They store it divided by its maximum."""
+    return rows @ logits_hw.sigmoid().mul_(255).floor_().div_(255) @ columns.mT
+
+
+def gaussian(n: int) -> Tensor:
+    """(n, n) float32: the blur of n pixels in a row, mirrored at the border as often as it takes, which repeats the
+    last pixel (scipy's "reflect")."""
+    offset = np.arange(-RADIUS_PX, RADIUS_PX + 1)
+    kernel = np.exp(-0.5 * (offset / SIGMA_PX) ** 2)
+    folded = (np.arange(n)[:, None] + offset) % (2 * n)
+    matrix = np.zeros((n, n))
+    np.add.at(matrix, (np.arange(n)[:, None], np.minimum(folded, 2 * n - 1 - folded)), kernel / kernel.sum())
+    return torch.from_numpy(matrix).float()
 
 
 def template() -> dict[str, Tensor]:

@@ -13,18 +13,119 @@ frames in, a saliency map of 224 x 384 values in 0 ... 1 out; checked against nu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..errors import BadInput, StreamsalError, UsageError
+from ..weights import cache, checkpoints
 from . import s3d_trunk as s3d
-from .backbones import Weights, constant
+from .backbones import Weights, constant, normalized
+from .precision import Precisions
+from .sliding_clip import SALIENCY, First, SlidingClip, check_first, check_size, resized, window
+from .spec import Model, ModelSpec
 
 CHANNELS = (1024, 832, 480, 192, 64, 32)  # from base4 to the last but one kernel of the decoder
 GROUPS_S = (32, 16, 8, 4, 2)  # of ViNet-S, one per kernel of more than one pixel
 BACKBONE = "backbone."
+
+FRAMES = (8, 16, 32, 48)  # of a clip; ViNet-S has 32
+CITATIONS = {
+    "vinet": "Jain, Yarlagadda, Jyoti, Karthik, Subramanian & Gandhi 2021, ViNet: Pushing the Limits of Visual "
+    "Modality for Audio-Visual Saliency Prediction, IROS",
+    "vinet_s": "Girmaji, Jain, Beri, Bansal & Gandhi 2025, Minimalistic Video Saliency Prediction via Efficient "
+    "Decoder & Spatio Temporal Action Cues, ICASSP",
+}
+SUMMARIES = {
+    "vinet": "saliency map of each frame of a video from the last 32: an S3D, and a decoder that reads all its levels",
+    "vinet_s": "ViNet with grouped kernels in its decoder: a third of its size, two thirds of its arithmetic",
+}
+LICENCES = {"vinet": "MIT", "vinet_s": "CC-BY-NC-SA-4.0 (no commercial use)"}
+
+
+def spec(
+    *, variant: str = "vinet", frames: int = 32, first: First = "replicate", height: int = 224, width: int = 384
+) -> ModelSpec:
+    """`frames` of a clip: networks of 8, 16 and 48 are other checkpoints of ViNet. `first`: see `SlidingClip`.
+
+    `height`, `width`: what frames are resized to, 224 x 384 in training; multiples of 32.
+    """
+    if frames not in (FRAMES if variant == "vinet" else (32,)):
+        raise UsageError(f"{variant} has no network of {frames} frames: vinet has 8, 16, 32 and 48, vinet_s has 32")
+    check_first(variant, first)
+    check_size(variant, height, width)
+    return ModelSpec(
+        name=variant,
+        summary=SUMMARIES[variant],
+        licence=LICENCES[variant],
+        citation=CITATIONS[variant],
+        outputs=(SALIENCY,),
+        window=lambda frame_rate: window(frames, first),
+        state="window",
+        autocast=True,
+    )
+
+
+def build(
+    weights: str | Path | Mapping[str, Tensor] | None = None,
+    *,
+    device: torch.device | str,
+    variant: str = "vinet",
+    frames: int = 32,
+    first: First = "replicate",
+    height: int = 224,
+    width: int = 384,
+) -> Model:
+    """`weights` as for `checkpoints.load`, the rest as for `spec`. Raises BadInput, saying what it is, for another
+    network's checkpoint."""
+    checked = spec(variant=variant, frames=frames, first=first, height=height, width=width)
+    try:
+        loaded = checkpoints.load(variant, weights, template(frames, grouped=variant == "vinet_s"), adjust={})
+    except BadInput as error:
+        raise BadInput(f"{error}{meant(weights or cache.find(variant))}") from error
+    network = Prepared(ViNet(loaded).to(device), height=height, width=width)
+    return SlidingClip(checked, network, device=torch.device(device), frames=frames, first=first)
+
+
+def meant(weights: Any) -> str:
+    """Which of the networks of this file a checkpoint that did not fit is of, by its shapes; or nothing."""
+    with suppress(StreamsalError):
+        found = weights if isinstance(weights, Mapping) else checkpoints.read(Path(weights))
+        for variant, frames in (*(("vinet", frames) for frames in FRAMES), ("vinet_s", 32)):
+            wanted = template(frames, grouped=variant == "vinet_s")
+            if found.keys() == wanted.keys() and all(found[key].shape == wanted[key].shape for key in wanted):
+                option = "" if frames == 32 else f" --option frames={frames}"
+                return f"; by its shapes it is one for --model {variant}{option}"
+    return ""
+
+
+class Prepared:
+    """ViNet in each precision, and what a frame is for it: resized as PIL does, ImageNet's mean and deviation."""
+
+    def __init__(self, float32: ViNet, *, height: int, width: int) -> None:
+        self.networks = Precisions(float32)
+        self.height, self.width = height, width
+
+    def __getitem__(self, dtype: torch.dtype) -> ViNet:
+        return cast(ViNet, self.networks[dtype])
+
+    def prepared(self, frames_nhwc: Tensor) -> Tensor:
+        return resized(frames_nhwc, self.height, self.width, antialias=True)
+
+    def normalized(self, pictures_nhwc: Tensor, dtype: torch.dtype) -> Tensor:
+        return normalized(pictures_nhwc, dtype)
+
+    def base1(self, dtype: torch.dtype) -> s3d.Base1:
+        return self[dtype].base1
+
+    def logits(self, base1_tchw: Tensor, dtype: torch.dtype) -> Tensor:
+        return self[dtype](base1_tchw)
 
 
 class ViNet(nn.Module):
