@@ -113,9 +113,20 @@ def test_other_shapes_are_named() -> None:
         checkpoints.load("deepgaze_i", {**WEIGHTS, "norm.running_var": "text"}, TEMPLATE)  # type: ignore[arg-type]
 
 
-def test_a_data_parallel_checkpoint_is_recognized() -> None:
+def test_the_prefix_of_a_data_parallel_is_left_out() -> None:
+    prefixed = {f"module.{key}": value for key, value in WEIGHTS.items()}
+    for found in (prefixed, {"epoch": 60, "state_dict": prefixed}):
+        loaded = checkpoints.load("deepgaze_i", found, TEMPLATE, nested="state_dict")
+        assert list(loaded) == list(TEMPLATE)
     with pytest.raises(BadInput, match="a checkpoint of deepgaze_i saved from a DataParallel"):
-        checkpoints.load("deepgaze_i", {f"module.{key}": value for key, value in WEIGHTS.items()}, TEMPLATE)
+        checkpoints.fitted("deepgaze_iii", prefixed, {"other.weight": torch.zeros(1)}, "w")
+
+
+def test_idle_entries_may_be_there_or_not() -> None:
+    for extra in ({}, {"sound.weight": torch.zeros(3)}):
+        assert list(checkpoints.load("x", {**WEIGHTS, **extra}, TEMPLATE, idle=("sound.",))) == list(TEMPLATE)
+    with pytest.raises(BadInput, match=r"1 of 4 tensors not of this model \(sound\.weight\)"):
+        checkpoints.load("x", {**WEIGHTS, "sound.weight": torch.zeros(3)}, TEMPLATE)
 
 
 class Trap:

@@ -26,6 +26,7 @@ TELLING = {
     "scanpath_networks.0.encoding0.convolutions.0.weight": "a checkpoint of deepgaze_iii",
     "finalizer.gauss_x.sigma": "a checkpoint of deepgaze_mr",
     "readout_network.conv0.weight": "a checkpoint of deepgaze_i",
+    "score_dsn.0.side_prep.weight": "a checkpoint of stavis",
     "layer4.2.conv3.weight": "a ResNet without any readout",
     "features.denseblock4.denselayer32.conv2.weight": "a DenseNet-201 without any readout",
     "_blocks.38._project_conv.weight": "an EfficientNet-B5 without any readout",
@@ -67,11 +68,13 @@ def load(
     *,
     adjust: Mapping[str, float] = synthetic.ADJUST["deepgaze"],
     nested: str | None = None,
+    idle: tuple[str, ...] = (),
 ) -> dict[str, Tensor]:
     """The weights of the network `name`, with exactly the keys, shapes and dtypes of `template`, on the CPU.
 
     `source` None: the cached official file (MissingWeights where there is none); "synthetic": stand-ins; a path: that
     file; a mapping: itself. `nested`: key of the file's dictionary under which the official checkpoint keeps them.
+    `idle`: beginnings of keys that such a file may have and this network does not use.
     """
     if isinstance(source, str) and source == cache.SYNTHETIC:
         return synthetic.state_dict(template, adjust=adjust)
@@ -81,7 +84,8 @@ def load(
         path = cache.find(name) if source is None else Path(source)
         found, where = read(path), str(path)
     inner: Any = found.get(nested) if nested else None
-    return fitted(name, inner if isinstance(inner, Mapping) else found, template, where)
+    entries = bare(inner if isinstance(inner, Mapping) else found)
+    return fitted(name, {key: entries[key] for key in entries if not str(key).startswith(idle)}, template, where)
 
 
 def clip_weights(
@@ -178,14 +182,21 @@ def fitted(name: str, found: Mapping[str, Any], template: Mapping[str, Tensor], 
     }
 
 
+def bare(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without the prefix that a DataParallel puts before every key."""
+    if not found or not all(str(key).startswith("module.") for key in found):
+        return found
+    return {str(key).removeprefix("module."): value for key, value in found.items()}
+
+
 def identity(found: Mapping[str, Any]) -> str:
     """What a dictionary of weights looks like, in words; empty where nothing is known."""
     for wrapper in WRAPPERS:
         inner = found.get(wrapper)
         if isinstance(inner, Mapping):
             return f"a dictionary that keeps {identity(inner) or 'something'} under {wrapper!r}"
-    if found and all(str(key).startswith("module.") for key in found):
-        inner = {str(key).removeprefix("module."): value for key, value in found.items()}
+    inner = bare(found)
+    if inner is not found:
         return f"{identity(inner) or 'something'} saved from a DataParallel (save model.module.state_dict() instead)"
     return next((what for key, what in TELLING.items() if key in found), "")
 
