@@ -73,7 +73,7 @@ def assemble(job: Job, start: int, stop: int, holes: set[int], meter: Meter) -> 
     """Batches on the device. Staging memory is allocated once and used in turn (pinned where the device is CUDA)."""
     video, spec = job.video, job.model.spec
     grid = video.grid(job.batch_size)
-    ranks = grid.ranks(start, stop)
+    ranks, owned = grid.ranks(start, stop), video.owned(start, stop)
     if not ranks:
         return
     step = spec.pixel_step if (video.height, video.width) == (video.model_height, video.model_width) else 1
@@ -101,7 +101,7 @@ def assemble(job: Job, start: int, stop: int, holes: set[int], meter: Meter) -> 
                 side.synchronize()  # in this thread, so that the model's never waits
             else:
                 on_device = buffer.to(job.device)
-            yield _batch(job, on_device, batch_slots, step)
+            yield _batch(job, on_device, batch_slots, step, owned)
 
 
 def _fill(
@@ -120,7 +120,7 @@ def _fill(
     buffer[slots.present.stop :] = buffer[slots.present.stop - 1]
 
 
-def _batch(job: Job, frames: Tensor, slots: Slots, step: int) -> Batch:
+def _batch(job: Job, frames: Tensor, slots: Slots, step: int, owned: range) -> Batch:
     video = job.video
     if (video.height, video.width) != (video.model_height, video.model_width):
         frames = resize(frames, video.model_height, video.model_width)
@@ -133,6 +133,7 @@ def _batch(job: Job, frames: Tensor, slots: Slots, step: int) -> Batch:
         frame=frame,
         pts_seconds=np.where(frame < 0, np.nan, job.index.pts_seconds[frame]),
         present=slots.present,
+        wanted=np.array([number in owned for number in frame.tolist()]),
     )
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from streamsal.models.spec import Readback
+from .models.spec import Output, Readback
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +90,17 @@ def full_size(
     if prior is not None:
         maps = maps + gaussian_prior(height, width, *prior, device=device)
     return normalize(maps)
+
+
+def enlarged(
+    maps_nhw: Tensor, height: int, width: int, output: Output, constants: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """(N, height, width) of stored (N, h, w) maps of an output with a read-back rule: densities, or maps as such."""
+    from torch.nn.functional import interpolate
+
+    if output.is_density:
+        return full_size(maps_nhw, height, width, cast(Readback, output.readback), constants)
+    return interpolate(maps_nhw[:, None].float(), (height, width), mode="bilinear", align_corners=False)[:, 0]
 
 
 def entropy_bits(log_density_nhw: Tensor) -> Tensor:

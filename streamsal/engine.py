@@ -119,7 +119,7 @@ def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> G
     is read, not in what is yielded."""
     meter = meter or Meter()
     spec, video, index = job.model.spec, job.video, job.index
-    owned = range(start, min(stop, video.stop), video.every)
+    owned = video.owned(start, stop)
     holes: set[int] = set()
 
     def chunk(result: Result | None) -> Iterator[Chunk]:
@@ -150,11 +150,14 @@ def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> G
                 results, size = _step(job, batch, state, size)
                 chunks = [c for result in results for c in chunk(result)]
             yield from chunks
-        with meter.busy("model"), inference(job.device, job.dtype, autocast=spec.autocast):
-            with _naming_the_file(job, "after the last frame"):
-                end = job.model.end(state)
-            last = list(chunk(end))
-        yield from last
+        while True:
+            with meter.busy("model"), inference(job.device, job.dtype, autocast=spec.autocast):
+                with _naming_the_file(job, "after the last frame"):
+                    waiting = job.model.end(state)
+                last = list(chunk(waiting))
+            if waiting is None:
+                return
+            yield from last
 
 
 def _with_derived(chunks: Generator[Chunk], job: Job) -> Generator[Chunk]:
@@ -181,9 +184,10 @@ def predict(
 ) -> np.ndarray:
     """Maps of a clip in memory: (T, H, W, 3) uint8 RGB -> (T, H, W) float32 log density, or at stored size if `native`.
 
-    The model and the numbers are those of `stream`; only the decoder is missing. `center_bias`: a log density (h, w) of
-    any size in place of the model's own. `fixations`, for models that depend on them: (x, y) in pixels from the frame's
-    corner, each (4,), or (T, 4) for each frame its own; the most recent one first, NaN for none.
+    Of a model that gives saliency maps, those. The model and the numbers are those of `stream`; only the decoder is
+    missing. `center_bias`: a log density (h, w) of any size in place of the model's own. `fixations`, for models that
+    depend on them: (x, y) in pixels from the frame's corner, each (4,), or (T, 4) for each frame its own; the most
+    recent one first, NaN for none.
     """
     if model.spec.clip:
         raise ValueError(f"{model.spec.name} gives a vector per clip, no maps: use stream(), or give its step clips")
@@ -198,15 +202,15 @@ def predict(
     constants = _constants(model, state, where)
     found: dict[int, np.ndarray] = {}
 
-    def keep(result: Result | None) -> None:
-        if not result:
+    def keep(result: Result) -> None:
+        if not len(result.frame):
             return
         values = result.values
         if deriver:
             values = deriver.step(values, result.frame / fps, np.zeros(len(result.frame), np.bool_))
         maps = values[output.name]
         if not native and output.readback:
-            maps = density.full_size(maps, height, width, output.readback, constants)
+            maps = density.enlarged(maps, height, width, output, constants)
         found.update(zip(result.frame.tolist(), maps.float().cpu().numpy(), strict=True))
 
     step, precision = spec.pixel_step, resolve_dtype(dtype, where)
@@ -221,9 +225,12 @@ def predict(
         with inference(where, precision, autocast=spec.autocast):
             result = model.step(batch, state)
         keep(result)
-    with inference(where, precision, autocast=spec.autocast):
-        last = model.end(state)
-    keep(last)
+    while True:
+        with inference(where, precision, autocast=spec.autocast):
+            waiting = model.end(state)
+        if waiting is None:
+            break
+        keep(waiting)
     missing = n - len(found)
     if missing:
         raise RuntimeError(f"the model gave no result for {missing} of {n} frames (window {spec.window(fps)})")

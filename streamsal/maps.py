@@ -14,15 +14,15 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from .blockfile import open_h5
-from .density import full_size, unpack
+from .density import enlarged, unpack
 from .errors import BadInput, IncompleteRun, MissingInput
 from .layout import DONE, H5, HOLE, load_outputs, offset_name, read_constant, read_row
-from .models.spec import Output, Readback
+from .models.spec import Output
 
 OPEN_FILES = 16
 
@@ -226,13 +226,10 @@ class Maps:
         if self.status[self._row(frame)] != DONE:
             return np.full(size, np.nan, np.float32)
         import torch
-        from torch.nn.functional import interpolate
 
         native = torch.from_numpy(self.output(output.name, frame))[None]
-        if output.is_density:
-            constants = {name: torch.from_numpy(array) for name, array in self.constants.items()}
-            return full_size(native, *size, cast(Readback, output.readback), constants)[0].numpy()
-        return interpolate(native[None], size, mode="bilinear", align_corners=False)[0, 0].numpy()
+        constants = {name: torch.from_numpy(array) for name, array in self.constants.items()}
+        return enlarged(native, *size, output, constants)[0].numpy()
 
     def _output(self, name: str | None) -> Output:
         unmade = [output.name for output in load_outputs(self.info.get("derived", "[]"))]

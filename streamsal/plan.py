@@ -171,6 +171,10 @@ class PlannedVideo:
     def selection(self) -> Selection:
         return Selection(start=self.start, stop=self.stop, every=self.every)
 
+    def owned(self, start: int, stop: int) -> range:
+        """The selected frames that a shard owning [start, stop) answers for."""
+        return range(start, min(stop, self.stop), self.every)
+
     def grid(self, batch_size: int) -> Grid:
         return Grid(
             selection=self.selection,

@@ -3,8 +3,8 @@
 Frames carry their number as 16 black or white blocks along the top (`draw_number`). The answer for frame k is the row
 `[k, number seen at k - past, ..., number seen at k + future]`, -1 where no frame was shown. It comes twice: as numbers
 (`seen`), and as a log density whose cells are the bits of those numbers, one row each, exact in every storage format.
-A wrong shard border, seek, warm-up, look-ahead or resume is then a wrong integer. It is loaded as a user's own model
-file is, by path.
+A wrong shard border, seek, warm-up, look-ahead or resume is then a wrong integer. It answers for wanted frames only,
+and is loaded as a user's own model file is, by path.
 """
 
 from __future__ import annotations
@@ -104,12 +104,13 @@ class Telltale:
         numbers = read_numbers(batch.frames_nhwc[batch.present])
         seen, waiting, last = dict(state.seen), list(state.waiting), state.last
         rows: list[list[int]] = []
+        wanted = set(batch.frame[batch.wanted].tolist())
         for frame, number in zip(batch.frame[batch.present].tolist(), numbers, strict=True):
             if last is not None and frame != last + 1:
                 rows += [self.row(k, seen) for k in waiting]
                 seen, waiting = {}, []
             seen[frame], last = number, frame
-            waiting.append(frame)
+            waiting += [frame] if frame in wanted else []
             while waiting and waiting[0] + self.future <= frame:
                 rows.append(self.row(waiting.pop(0), seen))
             seen = {k: v for k, v in seen.items() if k >= frame - self.future - self.past}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -55,6 +56,19 @@ def test_slots_of_others_repeat_a_neighbor(index: VideoIndex) -> None:
 def test_windows_with_gaps_are_read_one_after_another(index: VideoIndex) -> None:
     batches = assemble(job(index, 4, past=1, future=1, start=2, every=12), 2, 40, set(), Meter())
     assert shown(batches) == [[1, 2, 3, 13], [14, 15, 25, 26], [27, 37, 38, 39]]
+
+
+@pytest.mark.parametrize("every", [1, 3, 12])
+def test_every_selected_frame_is_wanted_of_one_shard_and_nothing_else_is(index: VideoIndex, every: int) -> None:
+    work = job(index, 4, past=3, future=2, start=2, stop=39, every=every)
+    borders = [work.video.selection.border(ordinal) for ordinal in (0, 2, 3, 40)]
+    found = [
+        frame
+        for start, stop in pairwise(borders)
+        for batch in assemble(work, start, stop, set(), Meter())
+        for frame in batch.frame[batch.wanted].tolist()
+    ]
+    assert found == list(range(2, 39, every))
 
 
 def test_every_batch_is_valid_while_it_is_the_newest(index: VideoIndex) -> None:

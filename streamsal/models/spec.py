@@ -172,7 +172,8 @@ class Batch:
     memory is used again. Only the slots in `present` hold frames of this shard; the others repeat a neighbor, so that
     the device always computes the same shape, and must not reach the state or the results. `frame` int64 (B,)
     display-order index, `pts_seconds` float64 (B,); both meaningful in `present` only. Numbers in `frame` rise but may
-    jump (sparse sampling): state ends at a jump.
+    jump (sparse sampling): state ends at a jump. `wanted` bool (B,): whose results will be kept. Those of the other
+    slots (warm-up, look-ahead, frames between sampled ones) are thrown away: what is dear need not be computed there.
     """
 
     frames_nhwc: Tensor
@@ -180,6 +181,12 @@ class Batch:
     pts_seconds: np.ndarray
     present: slice
     audio_nt: Tensor | None = None
+    wanted: np.ndarray = field(default_factory=lambda: np.array(True))
+
+    def __post_init__(self) -> None:
+        present = np.zeros(self.frame.shape, np.bool_)
+        present[self.present] = True
+        object.__setattr__(self, "wanted", present & self.wanted)
 
     def piece(self, low: int, high: int) -> Batch:
         """Slots low ... high - 1 of it."""
@@ -189,6 +196,7 @@ class Batch:
             frame=self.frame[low:high],
             pts_seconds=self.pts_seconds[low:high],
             present=_shifted(self.present, low, high),
+            wanted=self.wanted[low:high],
         )
 
 
@@ -240,7 +248,8 @@ class Model(Protocol):
 
     `begin` makes the state of one shard of one video. `step` may change that state, but only after everything that can
     fail has succeeded: the engine repeats a step in halves when the device is out of memory. `end` returns what was
-    still waiting for look-ahead when the frames ended.
+    still waiting for look-ahead when the frames ended; it is called until it returns None, so that much can come in
+    pieces.
 
     A clip model gets a ClipBatch, and has `prepare(frames_nhwc) -> (n, C, h, w)`, which every frame passes through
     once. A model whose spec names constants also has `constants(state) -> {name: float32 array}`, and one whose spec
