@@ -151,6 +151,19 @@ def test_gaze_gives_scores_with_their_protocol_and_an_evaluation_made_before_is_
     assert "NSS" not in quantities(report([run], tmp_path / "report.html"))
 
 
+def test_more_gaze_than_a_small_page_can_hold_is_left_out_and_that_is_said(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gaze, said = write_gaze(tmp_path / "gaze.csv"), "too many to be drawn over the film here"
+    page = report([run], tmp_path / "report.html", gaze=gaze)
+    assert films(page)[0]["looks"]["after"] and said not in page.read_text()
+    assert 'class="gaze"' in page.read_text()
+    monkeypatch.setattr("streamsal.report.report.GAZE_BYTES", 100)
+    page = report([run], tmp_path / "report.html", gaze=gaze)
+    assert films(page)[0]["looks"] is None and said in page.read_text()
+    assert 'class="gaze"' not in page.read_text()
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("compared")

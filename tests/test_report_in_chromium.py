@@ -179,6 +179,58 @@ def test_values_are_those_of_the_frame(browser: Browser, folder: Path) -> None:
     assert shown == ["none" if value is None else f"{value:.{digits}f}" for value, digits in curves]
 
 
+RINGS = "document.querySelector('.looks .core').getAttribute('d').split('M').length - 1"
+CENTERS = (  # of the rings, in pixels of the film: each begins at its left end
+    "document.querySelector('.looks .core').getAttribute('d').split('M').slice(1).map((ring) => {"
+    "const [x, y, r] = ring.match(/[\\d.]+/g).map(Number); return [x + r, y]; })"
+)
+
+
+def test_gaze_is_drawn_over_the_frame_it_was_on(browser: Browser, folder: Path) -> None:
+    opened(browser, folder / "compared.html")
+    browser.evaluate("document.querySelector('.timeline').focus()")
+    for key, frame in (("PageDown", 25), ("ArrowRight", 26), ("Home", 0), ("End", 74)):
+        browser.press(key)
+        at(browser, frame)
+        begun = np.arange(50) / 20
+        shown = np.flatnonzero((begun < (frame + 1) / RATE - 1e-6) & (begun + 0.1 > frame / RATE + 1e-6))
+        found = np.array(browser.evaluate(CENTERS)).reshape(-1, 2)
+        np.testing.assert_allclose(sorted(found[:, 0]), 40 + 4 * shown, atol=0.2)
+        np.testing.assert_allclose(found[:, 1], 90, atol=0.2)
+    film, drawn = box(browser, "video"), box(browser, ".looks")
+    assert film == drawn
+
+
+def test_gaze_can_be_hidden_by_a_key_and_by_its_box(browser: Browser, folder: Path) -> None:
+    opened(browser, folder / "compared.html")
+    visible = "getComputedStyle(document.querySelector('.looks')).display !== 'none'"
+    checked = "document.querySelector('input.gaze').checked"
+    assert browser.evaluate(f"[{visible}, {checked}]") == [True, True]
+    browser.evaluate("document.querySelector('.timeline').focus()")
+    browser.press("g")
+    assert browser.evaluate(f"[{visible}, {checked}]") == [False, False]
+    place = box(browser, "input.gaze")
+    browser.click(place["x"] + 5, place["y"] + 5)
+    assert browser.evaluate(f"[{visible}, {checked}]") == [True, True]
+
+
+def test_a_film_beside_its_maps_has_gaze_in_its_left_half(browser: Browser, tmp_path: Path, folder: Path) -> None:
+    run = shutil.copytree(folder / "signature", tmp_path / "run")
+    render(run, run / "clip.side.mp4", style="side", codec="h264", preset="ultrafast")
+    opened(browser, report([run], tmp_path / "page.html", gaze=folder / "gaze.csv"))
+    assert browser.evaluate(f"[{VIDEO}.videoWidth, {VIDEO}.videoHeight]") == [640, 180]
+    browser.until(f"{RINGS} === 1")
+    assert browser.evaluate(CENTERS) == [[pytest.approx(40, abs=0.2), pytest.approx(90, abs=0.2)]]
+
+
+def test_without_gaze_there_is_no_box_and_its_key_does_nothing(browser: Browser, folder: Path) -> None:
+    opened(browser, folder / "one.html")
+    browser.evaluate("document.querySelector('.timeline').focus()")
+    browser.press("g")
+    assert browser.evaluate("document.querySelector('input.gaze')") is None
+    assert not browser.evaluate("document.querySelector('.looks .core').getAttribute('d')")
+
+
 def test_another_film_can_be_chosen_and_goes_on_at_the_same_frame(browser: Browser, folder: Path) -> None:
     opened(browser, folder / "compared.html")
     browser.evaluate("document.querySelector('.timeline').focus()")

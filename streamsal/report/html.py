@@ -24,6 +24,7 @@ from .. import __version__
 from ..drawing.colormaps import colormap
 from .contact_sheet import MASSES
 from .curves import Curve, thinned
+from .looks import GRID, columns
 from .methods import Measured, citations, facts, number, paragraph, rate
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Film:
 
     `shots`: first frames; `shots_known` is false where they were not looked for. `maximum`: the density relative to
     uniform that the last color of the sheet stands for. `sources`: (label, URL) of what can be played. `gaze`: whether
-    the sheet has it.
+    it was given. `looks`: the fixations, as `looks.looks` gives them; None where they are too many for the page.
     """
 
     measured: Sequence[Measured]
@@ -63,6 +64,7 @@ class Film:
     maximum: float
     sources: Sequence[tuple[str, str]]
     gaze: bool = False
+    looks: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -156,6 +158,9 @@ def _film(film: Film, at: int, titled: bool) -> str:
         f'<select class="which" aria-label="Which film is shown">{options}</select>' if len(film.sources) > 1 else ""
     )
     speeds = "".join(f'<option value="{s}"{" selected" * (s == 1)}>{s:g}×</option>' for s in SPEEDS)
+    gaze = ""
+    if film.looks is not None and len(film.looks):
+        gaze = '<label class="toggle"><input type="checkbox" class="gaze" checked> Gaze</label>'
     name, last = escape(film.name), film.index.n_frames - 1
     sound = '<button type="button" class="sound" aria-pressed="false">Sound on</button>' if film.index.audio else ""
     panels = "\n".join(_panel(panel) for panel in _panels(film))
@@ -166,6 +171,7 @@ def _film(film: Film, at: int, titled: bool) -> str:
 <article class="film" data-number="{at}" aria-label="{name}">
 <div class="screen">
 <video src="{escape(film.sources[0][1])}" preload="metadata" playsinline aria-label="{name}"></video>
+<svg class="looks" aria-hidden="true"><path class="casing"/><path class="core"/></svg>
 <img alt="">
 <p class="missing">This browser cannot play the film, or it is not beside this page: a picture of the shot is shown.
 Films that <code>streamsal render</code> writes, and pages made with <code>--embed</code>, play everywhere.</p>
@@ -178,6 +184,7 @@ Films that <code>streamsal render</code> writes, and pages made with <code>--emb
 {_step("shotOn", "Next shot", "M13 3v10M3 3l7 5-7 5z")}
 <select class="speed" aria-label="Speed">{speeds}</select>
 {sound}
+{gaze}
 {which}
 <span class="clock"><small>frame</small> <span class="frame">0</span><small> of 0 to {last}</small>
 <span class="time">0:00.000</span></span>
@@ -308,6 +315,7 @@ def _data(film: Film) -> dict[str, Any]:
     return {
         "frames": index.n_frames,
         "rate": index.frame_rate,
+        "aspect": index.display_width / index.display_height,
         "times": _times(index),
         "end": float(index.end_seconds[-1]),
         "films": [url for _, url in film.sources] if len(film.sources) > 1 else [],
@@ -315,6 +323,7 @@ def _data(film: Film) -> dict[str, Any]:
         "shards": list(film.borders),
         "holes": _stretches(film.holes),
         "panels": panels,
+        "looks": {"grid": GRID, **columns(film.looks)} if film.looks is not None and len(film.looks) else None,
     }
 
 
@@ -388,6 +397,8 @@ def _legend(film: Film) -> str:
         for mass, place in reversed(MASSES.items())
     )
     gaze = '<span><span class="ring gaze"></span>fixations in that frame</span>' if film.gaze else ""
+    if film.gaze and film.looks is None:
+        gaze += "<span>too many to be drawn over the film here: <code>streamsal render --gaze</code> draws them</span>"
     return (
         f'<p class="legend"><span>density 0<span class="ramp" style="background:{ramp}"></span>'
         f"{film.maximum:.3g} × uniform, one scale for all pictures</span>{rings}{gaze}</p>"
@@ -474,5 +485,6 @@ def _reading() -> str:
     return """\
 <section><h2>Keys</h2>
 <p class="note">With the timeline in focus: <kbd>←</kbd> <kbd>→</kbd> a frame, with <kbd>Shift</kbd> a second;
-<kbd>Page Up</kbd> <kbd>Page Down</kbd> a shot; <kbd>Home</kbd> <kbd>End</kbd>; <kbd>Space</kbd> plays and pauses.</p>
+<kbd>Page Up</kbd> <kbd>Page Down</kbd> a shot; <kbd>Home</kbd> <kbd>End</kbd>; <kbd>Space</kbd> plays and pauses;
+<kbd>G</kbd> shows and hides gaze, where there is some.</p>
 </section>"""

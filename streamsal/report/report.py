@@ -41,6 +41,7 @@ from ..signals import Stop, stopped
 from .contact_sheet import chosen_frames, draw, jpeg, mark, pictures
 from .curves import AOIS, POINTS, STATS, Curve, map_curves, score_columns, table, table_curves
 from .html import Film, Thumb, page
+from .looks import looks, n_bytes
 from .methods import Measured
 from .small_film import write_small_film
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 PICTURE_BYTES = 3_200_000  # of JPEG, a third more as text: the page stays below 5 MB without an embedded film
 MOST_PICTURES, MOST_PER_FILM, MOST_LARGE = 144, 24, 48  # in a page, of one film, and of the larger size in a page
+GAZE_BYTES = 1_500_000  # of fixations in a page, as text; more are left out, and less is left for pictures
 QUALITIES = (82, 72, 60, 45, 30)  # of JPEG, until the pictures fit
 THUMB_PX, THUMB_PX_MANY = 480, 320  # longer side of a picture; where there are many of them
 QUICK_PIXELS = 5e9  # in a whole film, up to which its cuts are looked for unasked: 10 minutes of 640 x 360 and more
@@ -185,6 +187,7 @@ def _film(group: Sequence[Measured], work: _Work) -> Film:
     densities = [Densities(each.maps, each.index, "interpolate") for each in group]
     most = max(4, min(MOST_PER_FILM, MOST_PICTURES // work.n_measured))
     frames = chosen_frames(shots, group[0].maps.frame, most)
+    fixations = _fixations(group[0], work.gaze)
     found = [[each.at(frame) for each in densities] for frame in frames]
     peaks = [float(density.max()) for row in found for density in row if density is not None]
     maximum = max(FLAT, float(np.quantile(peaks, 0.95))) if peaks else FLAT
@@ -200,10 +203,11 @@ def _film(group: Sequence[Measured], work: _Work) -> Film:
         shots=starts,
         shots_known=known,
         borders=_borders(group),
-        sheet=_sheet(group, frames, found, starts if known and len(shots) >= 3 else frames, maximum, work),
+        sheet=_sheet(group, frames, found, starts if known and len(shots) >= 3 else frames, fixations, maximum, work),
         maximum=maximum,
         sources=sources,
         gaze=work.gaze is not None,
+        looks=looks(*fixations.T),
     )
 
 
@@ -212,18 +216,18 @@ def _sheet(
     frames: Sequence[int],
     densities: Sequence[Sequence[np.ndarray | None]],
     starts: Sequence[int],
+    fixations: np.ndarray,
     maximum: float,
     work: _Work,
 ) -> list[Thumb]:
     """The frames with each run's map over them, and where people looked in them; each stands for a part of the film
     that begins at one of `starts`."""
     index, table = group[0].index, colormap(COLORMAP)
-    looked = _fixations(group[0], work.gaze)
     long_side = THUMB_PX if work.n_measured * len(frames) <= MOST_LARGE else THUMB_PX_MANY
     sheet = []
     with work.progress.track(f"{Path(index.path).name}: contact sheet", len(frames)):
         for (frame, rgb), of_runs in zip(pictures(index, frames, long_side), densities, strict=True):
-            at = looked[looked[:, 0] == frame, 1:] / (index.display_width, index.display_height)
+            at = fixations[fixations[:, 0] == frame, 1:]
             drawn = [
                 rgb if rgb is None or density is None else mark(draw(rgb, density, table, maximum), at)
                 for density in of_runs
@@ -236,7 +240,7 @@ def _sheet(
 
 
 def _fixations(each: Measured, gaze: Gaze | None) -> np.ndarray:
-    """(k, 3) frame, x_px, y_px of the fixations on a film."""
+    """(n, 3) frame, x, y of the fixations on a film, a row for each of their frames; in units of width and height."""
     if gaze is None:
         return np.zeros((0, 3))
     from ..gaze.table import known_as, on_frames
@@ -244,7 +248,8 @@ def _fixations(each: Measured, gaze: Gaze | None) -> np.ndarray:
     names = [name for name in dict.fromkeys(gaze.video) if known_as(name, each.run.videos) == each.maps.name]
     mine = gaze.where(np.isin(gaze.video, names))
     found = on_frames(mine, each.index.pts_seconds, each.index.end_seconds)
-    return np.stack([found.frame, found.x_px, found.y_px], axis=1).astype(np.float64)
+    x, y = found.x_px / each.index.display_width, found.y_px / each.index.display_height
+    return np.stack([found.frame, x, y], axis=1).astype(np.float64)
 
 
 def _curves(each: Measured, work: _Work) -> list[Curve]:
@@ -387,11 +392,15 @@ def _embedded(each: Measured, densities: Densities, maximum: float, work: _Work)
 
 
 def _fitting(films: Sequence[Film]) -> list[Film]:
-    """The pictures of the sheets as JPEG, of the best quality with which all of them fit into a page."""
+    """The fixations where there are not too many of them, and the pictures of the sheets as JPEG, of the best quality
+    with which all of that fits into a page."""
+    gaze = sum(n_bytes(film.looks) for film in films if film.looks is not None)
+    if gaze > GAZE_BYTES:
+        films, gaze = [replace(film, looks=None) for film in films], 0
     found: list[list[list[bytes | None]]] = []
     for quality in QUALITIES:
         found = [[[None if rgb is None else jpeg(rgb, quality) for rgb in t.images] for t in f.sheet] for f in films]
-        if sum(len(data) for film in found for row in film for data in row if data) <= PICTURE_BYTES:
+        if sum(len(data) for film in found for row in film for data in row if data) <= PICTURE_BYTES - gaze * 3 // 4:
             break
     return [
         replace(film, sheet=[replace(thumb, images=row) for thumb, row in zip(film.sheet, rows, strict=True)])

@@ -115,12 +115,33 @@
     return low > 0 && wanted - frames[low - 1] < frames[low] - wanted ? low - 1 : low;
   }
 
+  /** Draws the fixations of a frame as rings over the video, which may show the film twice side by side. */
+  function ringsOver(svg, video, film) {
+    const { after, frames, x, y, grid } = film.looks, rows = Array.from({ length: film.frames }, () => []);
+    after.reduce((first, more, k) => {
+      for (let i = 0; i < frames[k]; i++) rows[first + more + i].push(k);
+      return first + more;
+    }, 0);
+    return (frame) => {
+      const width = video.videoWidth, height = video.videoHeight;
+      if (!width) return;
+      const twice = width / height > 1.75 * film.aspect ? 2 : 1, r = Math.min(width / twice, height) / 45;
+      const rings = rows[frame].map((k) => {
+        const left = ((x[k] + 0.5) / grid) * (width / twice) - r, middle = ((y[k] + 0.5) / grid) * height;
+        return `M${left.toFixed(1)} ${middle.toFixed(1)}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`;
+      }).join("");
+      svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+      for (const path of svg.children) path.setAttribute("d", rings);
+    };
+  }
+
   function player(article, film) {
     const clock = clockOf(film);
     const find = (selector) => article.querySelector(selector);
     const video = find("video"), timeline = find(".timeline"), play = find(".play"), still = find(".screen img");
     const thumbs = [...document.querySelectorAll(`[data-film="${article.dataset.number}"] [data-frame]`)];
     const panels = [...article.querySelectorAll(".panel")];
+    const gaze = find(".gaze"), rings = gaze ? ringsOver(find(".looks"), video, film) : () => {};
     let frame = 0; // the position
     let wanted = null; // a frame that the film is still to be sent to
     let offset = null; // the film's clock minus ours, measured at its first picture
@@ -138,6 +159,7 @@
       timeline.setAttribute("aria-valuenow", frame);
       timeline.setAttribute("aria-valuetext", `frame ${frame} of ${film.frames}, ${text}`);
       find(".frame").textContent = frame;
+      rings(frame);
       find(".time").textContent = text;
       panels.forEach((place, i) => place.querySelectorAll("output").forEach((output, j) => {
         const curve = film.panels[i].curves[j], at = nearest(curve.frame, frame), value = curve.value[at];
@@ -200,6 +222,8 @@
     video.addEventListener("error", () => { article.classList.add("nofilm"); show(frame); });
     if (video.error || !video.getAttribute("src")) article.classList.add("nofilm");
 
+    gaze?.addEventListener("change", () => article.classList.toggle("nogaze", !gaze.checked));
+    video.addEventListener("loadedmetadata", () => rings(frame));
     const shotOf = (number) => film.shots.findLastIndex((start) => start <= number);
     const shotStart = (number) => film.shots[Math.min(Math.max(number, 0), film.shots.length - 1)];
     const steps = {
@@ -219,6 +243,7 @@
       Home: () => seek(0),
       End: () => seek(film.frames - 1),
       " ": toggle,
+      g: () => gaze?.click(),
     };
     timeline.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.altKey || event.metaKey || !keys[event.key]) return;
