@@ -40,41 +40,73 @@ LOST = 5e-3  # seconds: a larger step between two pieces is missing sound, a sma
 SIDE_LOBES, PASSED = 6, 0.99  # of the resampling filter, and its share of the lower rate's band: as torchaudio's
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """When the frames of a video are shown, float64 (n,) seconds each; of frames behind the first `told` nothing tells
+    which sound is theirs, because the clock jumps there."""
+
+    start: np.ndarray
+    duration: np.ndarray
+    frame_rate: float
+    told: int
+
+    @classmethod
+    def of(cls, index: VideoIndex) -> Moments:
+        return cls(
+            start=index.pts_seconds,
+            duration=index.end_seconds - index.pts_seconds,
+            frame_rate=index.frame_rate,
+            told=int(np.searchsorted(index.segment, 0, side="right")),
+        )
+
+    def span(self, window: AudioWindow, frame: int) -> tuple[float, float]:
+        """Seconds from half a frame before the window's first frame to half a frame behind its last; both lie in the
+        video."""
+        first, last = max(frame - window.past, 0), min(frame + window.future, self.told - 1)
+        start = self.start[first] - self.duration[first] / 2
+        return float(start), float(self.start[last] + self.duration[last] / 2)
+
+
 class Sound:
     """Rows of samples for the frames of one video, to be asked for in rising order.
 
-    Where there is no sound (no track, a hole, before its start, behind its end) samples are 0; so are all of a frame
-    behind a jump of the video's clock, where nothing tells which sound belongs to it.
+    Where there is no sound (no track, a hole, before its start, behind its end) samples are 0, as are all of a frame
+    that cannot be told its sound.
     """
 
-    def __init__(self, index: VideoIndex, window: AudioWindow) -> None:
-        self._index, self._window = index, window
-        self._track = Track.of(index) if index.audio else None
+    def __init__(self, track: Track | Recording | None, moments: Moments, window: AudioWindow) -> None:
+        self.window = window
+        self._track, self._moments = track, moments
         self._segments: dict[int, np.ndarray] = {}
+
+    @classmethod
+    def of(cls, index: VideoIndex, window: AudioWindow) -> Sound:
+        return cls(Track.of(index) if index.audio else None, Moments.of(index), window)
 
     def row(self, frame: int) -> np.ndarray:
         """(samples,) float32: the sound of the frame's window, tapered, scaled, centered in zeros or cut to fit."""
-        row = np.zeros(self._window.samples, np.float32)
-        if self._track is None or self._index.segment[frame]:
+        row = np.zeros(self.window.samples, np.float32)
+        if self._track is None or frame >= self._moments.told:
             return row
         heard = self._heard(self._track, frame)
-        if self._window.taper == "hann":
+        if self.window.taper == "hann":
             heard = heard * np.hanning(len(heard))
         heard = heard[max(0, len(heard) - len(row)) // 2 :][: len(row)]
         first = (len(row) - len(heard)) // 2
-        row[first : first + len(heard)] = heard * self._window.scale
+        row[first : first + len(heard)] = heard * self.window.scale
         return row
 
-    def _heard(self, track: Track, frame: int) -> np.ndarray:
-        rate_hz = self._window.rate_hz
+    def _heard(self, track: Track | Recording, frame: int) -> np.ndarray:
+        rate_hz = self.window.rate_hz
         if rate_hz is not None:
-            start, stop = span(self._index, self._window, frame)
-            return self._samples(track, rate_hz, round(start * rate_hz), round(stop * rate_hz))
-        low, high = track.counted(self._index, self._window, frame)
-        samples = self._samples(track, track.rate_hz, low, high)
-        return samples if track.end is None else samples[: max(0, round(track.end * track.rate_hz) - low)]
+            low, high = (round(seconds * rate_hz) for seconds in self._moments.span(self.window, frame))
+            return self._samples(track, rate_hz, low, high)
+        low, high = counted(self._moments, self.window, frame, track.rate_hz)
+        first = round(track.first * track.rate_hz)
+        samples = self._samples(track, track.rate_hz, first + low, first + high)
+        return samples if track.end is None else samples[: max(0, round(track.end * track.rate_hz) - first - low)]
 
-    def _samples(self, track: Track, rate_hz: int, low: int, high: int) -> np.ndarray:
+    def _samples(self, track: Track | Recording, rate_hz: int, low: int, high: int) -> np.ndarray:
         """(high - low,) float32, of the segments that hold them; earlier segments are forgotten."""
         length = SEGMENT * rate_hz
         numbers = range(low // length, -(-high // length))
@@ -86,16 +118,34 @@ class Sound:
         return joined[low - numbers.start * length :][: high - low]
 
 
-def span(index: VideoIndex, window: AudioWindow, frame: int) -> tuple[float, float]:
-    """Seconds on the file's clock: from half a frame before the window's first frame to half a frame behind its last.
+def counted(moments: Moments, window: AudioWindow, frame: int, rate_hz: int) -> tuple[int, int]:
+    """Samples [low, high) of a frame's window as the published code of STAViS and ViNet counts them.
 
-    The window ends where the video does, or where its clock jumps.
+    From the first sample on, by the average frame rate, truncated to whole numbers, both ends taken.
     """
-    end = int(np.searchsorted(index.segment, index.segment[frame], side="right"))
-    first, last = max(frame - window.past, 0), min(frame + window.future, end - 1)
-    half_tick = index.time_base[0] / (2 * index.time_base[1])
-    start = index.pts_seconds[first] - half_tick * index.duration[first]
-    return float(start), float(index.pts_seconds[last] + half_tick * index.duration[last])
+    per_frame = rate_hz / moments.frame_rate
+    first, last = max(frame - window.past, 0), min(frame + window.future, len(moments.start) - 1)
+    return int(max(0.0, first * per_frame - per_frame / 2)), int(last * per_frame + per_frame / 2) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """Sound in memory, float32 (n,) in -1 ... 1, that begins with the video."""
+
+    samples: np.ndarray
+    rate_hz: int
+    first: float = 0.0
+
+    @property
+    def end(self) -> float:
+        return len(self.samples) / self.rate_hz
+
+    def segment(self, number: int) -> np.ndarray:
+        """As of a Track."""
+        start, stop = ((number * SEGMENT - MARGIN) * self.rate_hz, ((number + 1) * SEGMENT + MARGIN) * self.rate_hz)
+        piece = self.samples[max(0, start) : max(0, stop)].astype(np.float32)
+        before = max(0, -start)
+        return np.pad(piece, (before, stop - start - before - len(piece)))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,17 +178,6 @@ class Track:
                     seekable=not index.segment[-1],
                 )
         return None
-
-    def counted(self, index: VideoIndex, window: AudioWindow, frame: int) -> tuple[int, int]:
-        """Samples [low, high) of a frame's window as the published code of STAViS counts them.
-
-        From the first sample on, by the average frame rate, truncated to whole numbers, both ends taken.
-        """
-        per_frame = self.rate_hz / index.frame_rate
-        first, last = max(frame - window.past, 0), min(frame + window.future, index.n_frames - 1)
-        low, high = int(max(0.0, first * per_frame - per_frame / 2)), int(abs(last * per_frame + per_frame / 2))
-        origin = round(self.first * self.rate_hz)
-        return origin + low, origin + high + 1
 
     def segment(self, number: int) -> np.ndarray:
         """float32, segment `number` with its margins; 0 where the file has nothing."""

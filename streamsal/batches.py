@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .audio import Sound
 from .clips import Clips, needed
 from .color import RgbConverter
 from .decode import VideoReader
@@ -84,6 +85,7 @@ def assemble(job: Job, start: int, stop: int, holes: set[int], meter: Meter) -> 
     copied = [torch.cuda.Event() for _ in staging] if cuda else []
     side = torch.cuda.Stream(job.device) if cuda else None
     convert = RgbConverter(display_matrix=job.index.display_matrix, size=(video.height, video.width))
+    sound = Sound.of(job.index, spec.audio) if spec.audio else None
     with VideoReader(job.index, workers=job.decode_workers) as reader:
         frames = reader.read(ranks if grid.dense else [grid.frame(rank) for rank in ranks])
         for turn, batch_slots in enumerate(grid.batches(start, stop)):
@@ -92,16 +94,20 @@ def assemble(job: Job, start: int, stop: int, holes: set[int], meter: Meter) -> 
                 if cuda:
                     copied[turn % len(staging)].synchronize()
                 _fill(buffer.numpy(), batch_slots, frames, convert, step, holes)
+                audio_nt = _heard(sound, batch_slots, owned, job.batch_size) if sound else None
             if side:
                 with torch.cuda.stream(side):
                     on_device = buffer.to(job.device, non_blocking=True)
+                    audio_nt = None if audio_nt is None else audio_nt.to(job.device)
                     copied[turn % len(staging)].record(side)
                 # The model reads it on the default stream: until it has, the side stream must not reuse the memory.
-                on_device.record_stream(torch.cuda.default_stream(job.device))
+                for tensor in (on_device, *([] if audio_nt is None else [audio_nt])):
+                    tensor.record_stream(torch.cuda.default_stream(job.device))
                 side.synchronize()  # in this thread, so that the model's never waits
             else:
                 on_device = buffer.to(job.device)
-            yield _batch(job, on_device, batch_slots, step, owned)
+                audio_nt = None if audio_nt is None else audio_nt.to(job.device)
+            yield _batch(job, on_device, audio_nt, batch_slots, step, owned)
 
 
 def _fill(
@@ -120,7 +126,16 @@ def _fill(
     buffer[slots.present.stop :] = buffer[slots.present.stop - 1]
 
 
-def _batch(job: Job, frames: Tensor, slots: Slots, step: int, owned: range) -> Batch:
+def _heard(sound: Sound, slots: Slots, owned: range, batch_size: int) -> Tensor:
+    """(B, samples): the sound of the frames whose results are wanted; nothing in the other slots."""
+    rows = torch.zeros(batch_size, sound.window.samples)
+    for slot, frame in enumerate(slots.frames, start=slots.present.start):
+        if frame in owned:
+            rows[slot] = torch.from_numpy(sound.row(frame))
+    return rows
+
+
+def _batch(job: Job, frames: Tensor, audio_nt: Tensor | None, slots: Slots, step: int, owned: range) -> Batch:
     video = job.video
     if (video.height, video.width) != (video.model_height, video.model_width):
         frames = resize(frames, video.model_height, video.model_width)
@@ -133,6 +148,7 @@ def _batch(job: Job, frames: Tensor, slots: Slots, step: int, owned: range) -> B
         frame=frame,
         pts_seconds=np.where(frame < 0, np.nan, job.index.pts_seconds[frame]),
         present=slots.present,
+        audio_nt=audio_nt,
         wanted=np.array([number in owned for number in frame.tolist()]),
     )
 

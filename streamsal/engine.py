@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from . import density
+from .audio import Moments, Recording, Sound
 from .batches import AHEAD, Job, assemble, assemble_clips, model_video, prefetch
 from .devices import inference, resolve_device, resolve_dtype
 from .errors import DeviceError, UsageError
@@ -181,13 +182,15 @@ def predict(
     native: bool = False,
     center_bias: np.ndarray | None = None,
     fixations: tuple[np.ndarray, np.ndarray] | None = None,
+    sound: tuple[np.ndarray, int] | None = None,
 ) -> np.ndarray:
     """Maps of a clip in memory: (T, H, W, 3) uint8 RGB -> (T, H, W) float32 log density, or at stored size if `native`.
 
     Of a model that gives saliency maps, those. The model and the numbers are those of `stream`; only the decoder is
     missing. `center_bias`: a log density (h, w) of any size in place of the model's own. `fixations`, for models that
     depend on them: (x, y) in pixels from the frame's corner, each (4,), or (T, 4) for each frame its own; the most
-    recent one first, NaN for none.
+    recent one first, NaN for none. `sound`, for models that hear: (samples (n,) in -1 ... 1 from the first frame on,
+    their rate in Hz); silence without.
     """
     if model.spec.clip:
         raise ValueError(f"{model.spec.name} gives a vector per clip, no maps: use stream(), or give its step clips")
@@ -197,6 +200,7 @@ def predict(
     where, spec = resolve_device(device), model.spec
     video = Video(name="clip", n_frames=n, frame_rate=fps, height=height, width=width, center_bias=center_bias)
     deriver = _clip_deriver(model, video, fixations)
+    hearing = _clip_sound(model, video, sound)
     output = (*spec.derived, *spec.outputs)[0]
     state = model.begin(video)
     constants = _constants(model, state, where)
@@ -221,6 +225,7 @@ def predict(
             frame=np.arange(base, base + batch_size),
             pts_seconds=np.arange(base, base + batch_size) / fps,
             present=slice(0, min(batch_size, n - base)),
+            audio_nt=torch.from_numpy(np.stack([hearing.row(k) for k in numbers])).to(where) if hearing else None,
         )
         with inference(where, precision, autocast=spec.autocast):
             result = model.step(batch, state)
@@ -235,6 +240,21 @@ def predict(
     if missing:
         raise RuntimeError(f"the model gave no result for {missing} of {n} frames (window {spec.window(fps)})")
     return np.stack([found[frame] for frame in range(n)])
+
+
+def _clip_sound(model: Model, video: Video, sound: tuple[np.ndarray, int] | None) -> Sound | None:
+    """The sound of a clip in memory, for a model that hears. Raises ValueError where another model is given one."""
+    if model.spec.audio is None:
+        if sound is not None:
+            raise ValueError(f"{model.spec.name} does not hear: leave the sound out")
+        return None
+    moments = Moments(
+        start=np.arange(video.n_frames) / video.frame_rate,
+        duration=np.full(video.n_frames, 1 / video.frame_rate),
+        frame_rate=video.frame_rate,
+        told=video.n_frames,
+    )
+    return Sound(sound and Recording(samples=sound[0], rate_hz=sound[1]), moments, model.spec.audio)
 
 
 def _clip_deriver(model: Model, video: Video, fixations: tuple[np.ndarray, np.ndarray] | None) -> Deriver | None:

@@ -118,6 +118,8 @@ def make_plan(
         for path, name in zip(paths, names, strict=True):
             try:
                 index = _index(path, Path(run), name, request.stream, old, say)
+                if old is None and spec.audio:
+                    say_silence(index, name, spec, say)
                 video = _planned(index, name, spec, request)
                 if weighing:
                     name_there(request.saliency, weighing, video)
@@ -224,6 +226,15 @@ def say_doubts(plan: Plan, spec: ModelSpec, say: Callable[[str], None]) -> None:
                 f"{large.name}: {side} px is more than {spec.name} was trained at: "
                 f"--long-side {spec.long_side} is closer to that, and faster"
             )
+
+
+def say_silence(index: VideoIndex, name: str, spec: ModelSpec, say: Callable[[str], None]) -> None:
+    """Where a model that hears will hear nothing."""
+    if not index.audio:
+        say(f"{name}: it has no sound, so {spec.name} hears silence")
+    elif index.segment[-1]:
+        jump = int(np.searchsorted(index.segment, 0, side="right"))
+        say(f"{name}: its clock jumps, and {spec.name} hears silence from there on (frame {jump})")
 
 
 def _cut(

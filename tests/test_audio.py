@@ -12,7 +12,7 @@ import pytest
 from films import overwrite
 
 from streamsal import audio
-from streamsal.audio import Sound, resample
+from streamsal.audio import Moments, Recording, Sound, resample
 from streamsal.index import VideoIndex, index_video
 from streamsal.models.spec import AudioWindow
 
@@ -83,8 +83,8 @@ def _encoded(track, rate: int, layout: str, begin: float, samples: np.ndarray) -
 def found(index: VideoIndex, bell: float, window: AudioWindow = WINDOW) -> tuple[float, float]:
     """(samples by which the bell is late, its height) in the row of the frame nearest to it."""
     frame = int(np.abs(index.pts_seconds - bell).argmin())
-    row = Sound(index, window).row(frame)
-    start, stop = audio.span(index, window, frame)
+    row = Sound.of(index, window).row(frame)
+    start, stop = Moments.of(index).span(window, frame)
     length = round(stop * RATE) - round(start * RATE)
     first = (window.samples - length) // 2
     assert not row[:first].any() and not row[first + length :].any()
@@ -142,20 +142,20 @@ def test_frames_of_unequal_length_hear_their_own_time(tmp_path: Path) -> None:
 
 def test_outside_the_sound_there_is_silence(tmp_path: Path) -> None:
     index = write(tmp_path / "short.mov", "pcm_s16le", rate=RATE, begin=2, seconds=3, n_frames=350, sound=np.ones_like)
-    sound, heard = Sound(index, WINDOW), []
+    sound, heard = Sound.of(index, WINDOW), []
     for frame in range(index.n_frames):
-        start, stop = audio.span(index, WINDOW, frame)
+        start, stop = Moments.of(index).span(WINDOW, frame)
         row = sound.row(frame)
         inside = max(0.0, min(stop, 5) - max(start, 2)) * RATE
         assert abs(np.count_nonzero(row) - inside) <= 2
         heard.append(row.any())
     assert sum(heard) == 21  # windows that reach into seconds 2 ... 5
     longer = write(tmp_path / "long.mov", "pcm_s16le", rate=RATE, seconds=9, n_frames=20, sound=np.ones_like)
-    assert np.count_nonzero(Sound(longer, WINDOW).row(19)) == round(0.2 * 4 * RATE)
+    assert np.count_nonzero(Sound.of(longer, WINDOW).row(19)) == round(0.2 * 4 * RATE)
 
 
 def test_no_track_is_silence(tmp_path: Path) -> None:
-    row = Sound(write(tmp_path / "mute.mp4", None), WINDOW).row(7)
+    row = Sound.of(write(tmp_path / "mute.mp4", None), WINDOW).row(7)
     assert row.shape == (WINDOW.samples,) and row.dtype == np.float32 and not row.any()
 
 
@@ -169,7 +169,7 @@ def test_rows_are_the_same_bits_in_1_2_and_7_shards(tmp_path: Path, file: str, c
     wanted = range(0, index.n_frames, 3)
 
     def rows(n_shards: int) -> np.ndarray:
-        shards = [Sound(index, WINDOW) for _ in range(n_shards)]
+        shards = [Sound.of(index, WINDOW) for _ in range(n_shards)]
         return np.stack([shards[n_shards * frame // index.n_frames].row(frame) for frame in wanted])
 
     whole = rows(1)
@@ -180,7 +180,7 @@ def test_rows_are_the_same_bits_in_1_2_and_7_shards(tmp_path: Path, file: str, c
 
 def test_memory_holds_the_segments_of_one_window(tmp_path: Path) -> None:
     index = write(tmp_path / "n.mov", "pcm_s16le", rate=8000, seconds=120, n_frames=600)
-    sound = Sound(index, WINDOW)
+    sound = Sound.of(index, WINDOW)
     for frame in range(0, index.n_frames, 2):
         sound.row(frame)
         assert len(sound._segments) <= 2
@@ -190,12 +190,12 @@ def test_a_broken_packet_costs_its_own_sound(tmp_path: Path) -> None:
     path = tmp_path / "n.mkv"
     index = write(path, "flac", rate=RATE, sound=noise)
     frame = 75
-    whole = Sound(index, WINDOW).row(frame)
+    whole = Sound.of(index, WINDOW).row(frame)
     with av.open(str(path)) as container:
         packet = next(packet for packet in container.demux(audio=0) if packet.pts > 15_000)
     overwrite(path, path.read_bytes().index(bytes(packet)), b"\x55" * packet.size)
-    row = Sound(index_video(path), WINDOW).row(frame)
-    start, stop = audio.span(index, WINDOW, frame)
+    row = Sound.of(index_video(path), WINDOW).row(frame)
+    start, stop = Moments.of(index).span(WINDOW, frame)
     lost = (WINDOW.samples - round((stop - start) * RATE)) // 2 + round((packet.pts / 1000 - start) * RATE)
     length = packet.duration * RATE // 1000
     assert not row[lost + 12 : lost + length - 12].any()
@@ -207,7 +207,7 @@ def test_taper_and_scale_shape_the_sound_over_its_own_length(tmp_path: Path) -> 
     index = write(tmp_path / "one.mov", "pcm_s16le", rate=RATE, sound=np.ones_like)
     window = AudioWindow(rate_hz=RATE, samples=35280, past=3, future=2, taper="hann", scale=256)
     for frame, n_frames in ((50, 6), (0, 3)):  # the first frame of the video has three, and half of what is before it
-        row = Sound(index, window).row(frame)
+        row = Sound.of(index, window).row(frame)
         length = round(0.2 * n_frames * RATE)
         silent = round(0.1 * RATE) if frame == 0 else 0
         wanted = 256 * np.hanning(length) * (1 - 2**-15)
@@ -219,9 +219,9 @@ def test_taper_and_scale_shape_the_sound_over_its_own_length(tmp_path: Path) -> 
 def test_a_sound_longer_than_the_row_is_cut_in_its_middle(tmp_path: Path) -> None:
     index = write(tmp_path / "b.mov", "pcm_s16le", rate=RATE)
     short = AudioWindow(rate_hz=RATE, samples=1000, past=3, future=2)
-    long = Sound(index, WINDOW).row(80)
+    long = Sound.of(index, WINDOW).row(80)
     middle = (len(long) - 1000) // 2
-    np.testing.assert_array_equal(Sound(index, short).row(80), long[middle : middle + 1000])
+    np.testing.assert_array_equal(Sound.of(index, short).row(80), long[middle : middle + 1000])
 
 
 def test_counted_rows_are_index_arithmetic_at_the_file_s_rate(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_counted_rows_are_index_arithmetic_at_the_file_s_rate(tmp_path: Path) ->
     rate, window = 44_100, AudioWindow(rate_hz=None, samples=70560, past=3, future=2, taper="hann", scale=256)
     samples = np.round(32767 * noise(np.arange(rate * 34)))
     index = write(tmp_path / "n.mov", "pcm_s16le", rate=rate, seconds=34, sound=lambda _: samples / 32767)
-    sound = Sound(index, window)
+    sound = Sound.of(index, window)
     for frame in (0, 2, 100, 167, 171, 174):  # the sound ends in the middle of frame 170
         first, last = max(0, frame - 3), min(174, frame + 2)
         start = int(max(0, first * rate / FPS - rate / FPS / 2))
@@ -247,3 +247,15 @@ def test_resampling_keeps_a_tone_and_drops_what_the_new_rate_cannot_hold(rate: i
     np.testing.assert_allclose(kept, np.sin(2 * np.pi * 1000 * np.arange(len(kept)) / RATE), atol=2e-3)
     if rate > 40_000:
         assert np.abs(resample(np.sin(2 * np.pi * 15_000 * seconds).astype(np.float32), rate, RATE)).max() < 0.01
+
+
+@pytest.mark.parametrize("rate_hz", [RATE, None])
+def test_sound_in_memory_is_heard_like_a_file_s(tmp_path: Path, rate_hz: int | None) -> None:
+    """But for the last step of 16 bits."""
+    samples = noise(np.arange(35 * 48_000))
+    index = write(tmp_path / "n.mov", "pcm_s16le", sound=lambda _: samples)
+    window = AudioWindow(rate_hz=rate_hz, samples=70560, past=3, future=2, taper="hann")
+    recording = Recording(samples=samples, rate_hz=48_000)
+    of_file, of_memory = Sound.of(index, window), Sound(recording, Moments.of(index), window)
+    for frame in (0, 3, 150, 174):
+        np.testing.assert_allclose(of_memory.row(frame), of_file.row(frame), atol=1e-4)

@@ -174,6 +174,7 @@ class Batch:
     display-order index, `pts_seconds` float64 (B,); both meaningful in `present` only. Numbers in `frame` rise but may
     jump (sparse sampling): state ends at a jump. `wanted` bool (B,): whose results will be kept. Those of the other
     slots (warm-up, look-ahead, frames between sampled ones) are thrown away: what is dear need not be computed there.
+    `audio_nt` float32 (B, samples), for a model whose spec says `audio`: what it hears of each wanted frame.
     """
 
     frames_nhwc: Tensor
@@ -196,6 +197,7 @@ class Batch:
             frame=self.frame[low:high],
             pts_seconds=self.pts_seconds[low:high],
             present=_shifted(self.present, low, high),
+            audio_nt=None if self.audio_nt is None else self.audio_nt[low:high],
             wanted=self.wanted[low:high],
         )
 
