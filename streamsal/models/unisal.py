@@ -1,0 +1,434 @@
+"""UNISAL: where people look in each frame of a video, from a small network with a memory; Droste, Jiao & Noble 2020.
+
+The memory takes a step every m frames: frames f, f + m, f + 2m, ... form one of m chains that know nothing of each
+other, as in the authors' program (https://github.com/rdroste/unisal, Apache-2.0). A chain would reach back to the
+video's first frame; where it begins anew is the option `state`. The default makes every shard compute the same numbers:
+
+    steps of a chain   0 ─────────── 48 ── 60 ──────────── 108 ── 120 ────
+    segment 0          └──────────────────┤
+    segment 1                        └┄┄┄┄┄└─────────────────────┤         ┄ warm-up of 12 steps, from nothing
+    segment 2                                              └┄┄┄┄┄┄└───────
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from ..weights import checkpoints
+from .backbones import pixel_scale
+from .downscale import Downscale
+from .lanczos import Lanczos
+from .sigmotion import CUT_CHANGE, CUT_RATIO, CUT_SIZE
+from .spec import Batch, Model, ModelSpec, Output, Readback, Result, Video, Window
+from .unisal_network import CHANNELS, COARSE, DOMAINS, Domain, Network, template
+
+__all__ = ["Unisal", "build", "network_size", "spec", "template"]
+
+SEGMENT = 60  # steps of a chain that share a beginning
+WARM_UP = 12  # steps before them: as many as the sequences it was trained on
+STEPS_PER_SECOND = 6  # of the videos it was trained on: every 5th frame at 30 frames per second
+
+Mode = Literal["auto", "dynamic", "static"]
+Step = Literal["upstream", "auto"]
+Policy = Literal["anchored", "shot", "relay"]
+CHOICES = {
+    "domain": tuple(DOMAINS),
+    "mode": ("auto", "dynamic", "static"),
+    "step": ("upstream", "auto"),
+    "state": ("anchored", "shot", "relay"),
+}
+
+
+def spec(
+    *,
+    domain: Domain = "dhf1k",
+    mode: Mode = "auto",
+    step: Step = "upstream",
+    state: Policy = "anchored",
+    size: str = "auto",
+) -> ModelSpec:
+    """`domain`: the data whose norms, prior and smoothing it computes with. `mode`: with memory (`dynamic`) or each
+    frame by itself (`static`); `auto` is static for pictures (salicon) only. `step`: a chain takes every 5th frame of
+    dhf1k and every 4th of the others, as upstream, whatever the frame rate; `auto`: those nearest to 6 per second.
+    `state`: chains begin anew in segments (`anchored`), besides at every cut (`shot`), or never: every shard goes on
+    where the one before it ended (`relay`). `size`: what the network sees, HEIGHTxWIDTH in multiples of 32; `auto` as
+    upstream."""
+    for option, value in (("domain", domain), ("mode", mode), ("step", step), ("state", state)):
+        if value not in CHOICES[option]:
+            raise UsageError(f"unisal has no {option} {value!r}: choose {', '.join(CHOICES[option])}")
+    parsed_size(size)
+    static = is_static(domain, mode)
+
+    def window(frame_rate: float) -> Window:
+        if static or state == "relay":
+            return Window()
+        # A chain's oldest frame of any use is where its segment's warm-up begins; a cut is known from two frames more.
+        return Window(past=(SEGMENT + WARM_UP - 1) * frames_per_step(domain, step, frame_rate) + 2 * (state == "shot"))
+
+    return ModelSpec(
+        name="unisal",
+        summary="fixation density of each frame of a video: MobileNetV2 with a memory; real time on two cores",
+        licence="Apache-2.0",
+        citation="Droste, Jiao & Noble 2020, Unified Image and Video Saliency Modeling, ECCV",
+        outputs=(Output(name="log_density", kind="log_density", units="nats", readback=Readback()),),
+        window=window,
+        state="none" if static else "relay" if state == "relay" else "window",
+        bytes_per_px=60,
+    )
+
+
+def build(
+    weights: str | Path | Mapping[str, Tensor] | None = None,
+    *,
+    device: torch.device | str,
+    domain: Domain = "dhf1k",
+    mode: Mode = "auto",
+    step: Step = "upstream",
+    state: Policy = "anchored",
+    size: str = "auto",
+) -> Model:
+    """`weights` as for `checkpoints.load`, the rest as for `spec`."""
+    checked = spec(domain=domain, mode=mode, step=step, state=state, size=size)
+    loaded = checkpoints.load("unisal", weights, template())
+    return Unisal(
+        checked,
+        Network(loaded, domain),
+        domain=domain,
+        static=is_static(domain, mode),
+        step=step,
+        policy=state,
+        size=size,
+        device=torch.device(device),
+    )
+
+
+def is_static(domain: Domain, mode: Mode) -> bool:
+    return domain == "salicon" if mode == "auto" else mode == "static"
+
+
+def frames_per_step(domain: Domain, step: Step, frame_rate: float) -> int:
+    if step == "auto":
+        return max(1, math.floor(frame_rate / STEPS_PER_SECOND + 0.5))
+    return 5 if domain == "dhf1k" else 4
+
+
+def parsed_size(size: str) -> tuple[int, int] | None:
+    """(height, width), or None for `auto`."""
+    if size == "auto":
+        return None
+    match = re.fullmatch(r"(\d+)x(\d+)", str(size))
+    sides = tuple(map(int, match.groups())) if match else (0, 0)
+    if min(sides) < COARSE or any(side % COARSE for side in sides):
+        raise UsageError(f"unisal cannot see {size!r}: give auto, or HEIGHTxWIDTH in multiples of 32 like 224x384")
+    return sides[0], sides[1]
+
+
+def network_size(domain: Domain, height: int, width: int) -> tuple[int, int]:
+    """As upstream: the size of the data set, else the shape of 100 to 120 squares of 32 that is nearest."""
+    if domain == "dhf1k" and (height, width) == (360, 640):
+        return 224, 384
+    if domain in ("hollywood", "ucfsports"):
+        return (224, 416) if domain == "hollywood" else (256, 384)
+    shapes = [(rows, columns) for rows in range(7, 14) for columns in range(7, 14) if 100 <= rows * columns <= 120]
+
+    def likeness(shape: tuple[int, int]) -> float:
+        ratios = height / width, shape[0] / shape[1]
+        return min(ratios) / max(ratios)
+
+    rows, columns = max(shapes, key=likeness)
+    return COARSE * rows, COARSE * columns
+
+
+Source = Literal["nothing", "scan", "ahead"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goes:
+    """What a chain goes on from at its next frame: its memory (`scan`), and what warms up beside it for the next
+    segment (`ahead`); None where there is none."""
+
+    scan: Source | None = None
+    ahead: Source | None = None
+
+    def at_step(self, step: int) -> Goes:
+        """As a step in the life of all chains wants it, wherever this one was begun."""
+        if step == 0:
+            return Goes(scan="nothing")
+        if step % SEGMENT == 0 and self.ahead:
+            return Goes(scan=self.ahead)
+        return replace(self, ahead="nothing") if step % SEGMENT == SEGMENT - WARM_UP else self
+
+    def after(self) -> Goes:
+        """Behind a frame."""
+        return Goes(scan="scan" if self.scan else None, ahead="ahead" if self.ahead else None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """A frame that has to be encoded: its slot, its chain and what that goes on from."""
+
+    slot: int
+    chain: int
+    goes: Goes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """Memory (1, 256, h, w) of a chain after its latest frame, and of what warms up beside it, if there are."""
+
+    scan: Tensor | None = None
+    ahead: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """`frame`: the latest one. `thumbnail` (1, 3, 18, 32) and `change` of it are for finding cuts, else None and 0."""
+
+    frame: int | None
+    chains: tuple[Chain, ...]
+    thumbnail: Tensor | None = None
+    change: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class State:
+    size: tuple[int, int]
+    resize: Lanczos
+    thumbnails: Downscale | None
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """Of one frame, all (1, c, y, x): what the decoder needs, and the cell's gates; none for a frame by itself."""
+
+    coarse: Tensor
+    skip_2x: Tensor
+    skip_4x: Tensor
+    gates: tuple[Tensor, Tensor, Tensor] | None
+
+
+class Unisal:
+    """All in float32: a network this small is no faster in less, and float16 moves its densities by a few percent.
+
+    A CPU computes frames one by one, a GPU all slots of a batch at once, and the cell always all chains, so that no bit
+    of a frame depends on its neighbors.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        network: Network,
+        *,
+        domain: Domain,
+        static: bool,
+        step: Step,
+        policy: Policy,
+        size: str,
+        device: torch.device,
+    ) -> None:
+        self.spec = spec
+        self.network = network.to(device).eval()
+        self.domain: Domain = domain
+        self.static = static
+        self.stride: Step = step
+        self.policy = policy
+        self.size = parsed_size(size)
+        self.device = device
+
+    def begin(self, video: Video) -> State:
+        size = self.size or network_size(self.domain, video.height, video.width)
+        frame_size = video.height, video.width
+        n_chains = frames_per_step(self.domain, self.stride, video.frame_rate)
+        finds_cuts = self.policy == "shot" and not self.static
+        return State(
+            size=size,
+            resize=Lanczos(frame_size, size, device=self.device),
+            thumbnails=Downscale(*frame_size, [CUT_SIZE], device=self.device) if finds_cuts else None,
+            memory=Memory(frame=None, chains=(Chain(),) * n_chains),
+        )
+
+    def step(self, batch: Batch, state: State) -> Result:
+        with torch.autocast(self.device.type, enabled=False):
+            if self.static:
+                encoded = self.encode(batch, np.flatnonzero(batch.wanted), state)
+                return self.decode(batch, encoded, {}, state)
+            cuts, memory = self.cuts(batch, state)
+            visits, ends = plan_visits(batch, memory, cuts, anchored=self.policy != "relay")
+            encoded = self.encode(batch, [visit.slot for visit in visits], state)
+            hidden, chains = self.scan(visits, ends, encoded, memory.chains, state.size)
+            result = self.decode(batch, encoded, hidden, state)
+        state.memory = replace(memory, frame=int(batch.frame[batch.present][-1]), chains=chains)
+        return result
+
+    def end(self, state: State) -> None:
+        return None
+
+    def save(self, state: State) -> dict[str, np.ndarray]:
+        """What the next shard needs, for the state `relay`: `hidden` (m, 256, h, w) float32, zero for a chain without a
+        frame, and the number of the latest `frame`, -1 before the first."""
+        chains = [self.blank(state.size) if chain.scan is None else chain.scan for chain in state.memory.chains]
+        frame = -1 if state.memory.frame is None else state.memory.frame
+        return {"hidden": torch.cat(chains).contiguous().cpu().numpy(), "frame": np.array(frame, np.int64)}
+
+    def load(self, state: State, arrays: Mapping[str, np.ndarray]) -> None:
+        """Raises ValueError for arrays of another frame size or rate."""
+        wanted = (len(state.memory.chains), *self.blank(state.size).shape[1:])
+        if arrays["hidden"].shape != wanted:
+            raise ValueError(f"a saved state of shape {arrays['hidden'].shape} is not one of {wanted}")
+        hidden = torch.from_numpy(arrays["hidden"]).to(self.device, memory_format=torch.channels_last)
+        frame = int(arrays["frame"])
+        chains = tuple(Chain(scan=hidden[row : row + 1]) for row in range(len(hidden)))
+        state.memory = Memory(frame=None if frame < 0 else frame, chains=chains)
+
+    def cuts(self, batch: Batch, state: State) -> tuple[set[int], Memory]:
+        """Slots that begin a shot, by the rule of sigmotion, which looks at no later frame; none without `shot`."""
+        memory = state.memory
+        if state.thumbnails is None:
+            return set(), memory
+        (thumbnails,) = state.thumbnails(batch.frames_nhwc)
+        found, frame, change, before = set(), memory.frame, memory.change, memory.thumbnail
+        for slot in range(batch.present.start, batch.present.stop):
+            thumbnail, last = thumbnails[slot : slot + 1], change
+            change = 0.0
+            if before is not None and batch.frame[slot] - 1 == frame:
+                change = float((thumbnail - before).abs().mean())
+                if change > CUT_CHANGE and change > CUT_RATIO * last:
+                    found.add(slot)
+            frame, before = int(batch.frame[slot]), thumbnail
+        return found, replace(memory, thumbnail=before, change=change)
+
+    def encode(self, batch: Batch, slots: Iterable[int], state: State) -> dict[int, Encoded]:
+        """By slot. `slots` rise; on a GPU all of the batch are computed if any is wanted."""
+        found: dict[int, Encoded] = {}
+        for together in self.passes(slots, len(batch.frame)):
+            scale, shift = pixel_scale(self.device)
+            x = torch.addcmul(shift, state.resize(batch.frames_nhwc[together]), scale)
+            coarse, skip_2x, skip_4x = self.network.encode(x)
+            gates = None if self.static else self.network.of_picture(coarse)
+            for row, slot in enumerate(range(together.start, together.stop)):
+                one = slice(row, row + 1)
+                found[slot] = Encoded(
+                    coarse=coarse[one],
+                    skip_2x=skip_2x[one],
+                    skip_4x=skip_4x[one],
+                    gates=gates and (gates[0][one], gates[1][one], gates[2][one]),
+                )
+        return found
+
+    def passes(self, slots: Iterable[int], n_slots: int) -> list[slice]:
+        if self.device.type == "cpu":
+            return [slice(slot, slot + 1) for slot in slots]
+        return [slice(0, n_slots)] if list(slots) else []
+
+    def scan(
+        self,
+        visits: Sequence[Visit],
+        ends: Sequence[Goes],
+        encoded: Mapping[int, Encoded],
+        before: Sequence[Chain],
+        size: tuple[int, int],
+    ) -> tuple[dict[int, Tensor], tuple[Chain, ...]]:
+        """The memory after each visited frame, by slot, and the chains behind the last one."""
+        blank = self.blank(size)
+        chains = [{"nothing": blank, "scan": chain.scan, "ahead": chain.ahead} for chain in before]
+        found: dict[int, Tensor] = {}
+        for wave in waves(visits):
+            gates = self.gates(wave, encoded, blank, len(chains))
+            after = {}
+            for which in ("scan", "ahead"):
+                sources = {chain: source for chain, visit in wave.items() if (source := getattr(visit.goes, which))}
+                if sources:
+                    hidden = [chain[sources[row]] if row in sources else blank for row, chain in enumerate(chains)]
+                    after[which] = self.network.remember(gates, torch.cat(hidden)), sources
+            for which, (hidden, sources) in after.items():
+                for row in sources:
+                    chains[row][which] = hidden[row : row + 1]
+            found |= {visit.slot: chains[row]["scan"] for row, visit in wave.items() if visit.goes.scan}
+        return found, tuple(
+            Chain(scan=end.scan and chain[end.scan], ahead=end.ahead and chain[end.ahead])
+            for chain, end in zip(chains, ends, strict=True)
+        )
+
+    def gates(
+        self, wave: Mapping[int, Visit], encoded: Mapping[int, Encoded], blank: Tensor, n_chains: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the frames of a wave, one row per chain; zero for chains without a frame in it."""
+        rows = [encoded[wave[row].slot].gates if row in wave else None for row in range(n_chains)]
+        reset, update, new = (torch.cat([gates[part] if gates else blank for gates in rows]) for part in range(3))
+        return reset, update, new
+
+    def decode(
+        self, batch: Batch, encoded: Mapping[int, Encoded], hidden: Mapping[int, Tensor], state: State
+    ) -> Result:
+        """The densities of wanted frames."""
+        blank, found = self.blank(state.size), [torch.zeros(0, *state.size, device=self.device)]
+        for together in self.passes(np.flatnonzero(batch.wanted), len(batch.frame)):
+            slots = range(together.start, together.stop)
+            maps = self.network.decoder(
+                torch.cat([encoded[slot].coarse for slot in slots]),
+                None if self.static else torch.cat([hidden.get(slot, blank) for slot in slots]),
+                torch.cat([encoded[slot].skip_2x for slot in slots]),
+                torch.cat([encoded[slot].skip_4x for slot in slots]),
+            )
+            found.append(maps[torch.from_numpy(batch.wanted[together]).to(self.device)])
+        return Result(frame=batch.frame[batch.wanted], values={"log_density": torch.cat(found)})
+
+    def blank(self, size: tuple[int, int]) -> Tensor:
+        """The memory of nothing, (1, 256, h, w)."""
+        zeros = torch.zeros(1, CHANNELS, size[0] // COARSE, size[1] // COARSE, device=self.device)
+        return zeros.contiguous(memory_format=torch.channels_last)
+
+
+def plan_visits(
+    batch: Batch, memory: Memory, cuts: set[int], *, anchored: bool
+) -> tuple[list[Visit], tuple[Goes, ...]]:
+    """Which present frames have to be encoded, and what every chain goes on from behind the last of them.
+
+    Frames that no wanted one depends on are left out: those before the warm-up of the first segment that is wanted.
+    """
+    last, n_chains = memory.frame, len(memory.chains)
+    chains = [
+        Goes(scan="scan" if c.scan is not None else None, ahead="ahead" if c.ahead is not None else None)
+        for c in memory.chains
+    ]
+    visits = []
+    for slot in range(batch.present.start, batch.present.stop):
+        frame = int(batch.frame[slot])
+        if frame - 1 != last:
+            chains = [Goes()] * n_chains
+        if slot in cuts:
+            chains = [Goes(scan="nothing")] * n_chains
+        step, chain = divmod(frame, n_chains)
+        goes = chains[chain]
+        if anchored:
+            goes = goes.at_step(step)
+        if goes.scan is None and (batch.wanted[slot] or not anchored):
+            goes = replace(goes, scan="nothing")
+        if goes != Goes():
+            visits.append(Visit(slot=slot, chain=chain, goes=goes))
+        chains[chain] = goes.after()
+        last = frame
+    return visits, tuple(chains)
+
+
+def waves(visits: Iterable[Visit]) -> Iterator[dict[int, Visit]]:
+    """Consecutive visits by chain, each chain once at most."""
+    wave: dict[int, Visit] = {}
+    for visit in visits:
+        if visit.chain in wave:
+            yield wave
+            wave = {}
+        wave[visit.chain] = visit
+    if wave:
+        yield wave
