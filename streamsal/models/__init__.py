@@ -64,6 +64,18 @@ def _clip_models(module: str, **gmac: float) -> dict[str, Entry]:
     }
 
 
+def _vinet(name: str, summary: str, licence: str, cost: str) -> Entry:
+    return Entry(
+        module="streamsal.models.vinet",
+        summary=summary,
+        licence=licence,
+        kind="saliency_map",
+        weights=(name,),
+        cost=cost,
+        variant=name,
+    )
+
+
 MODELS: dict[str, Entry] = {
     "deepgaze_iie": Entry(
         module="streamsal.models.deepgaze_iie",
@@ -86,6 +98,33 @@ MODELS: dict[str, Entry] = {
         kind="priority",
         weights=("deepgaze_mr", "centerbias_ledov"),
         cost="806 GMAC",
+    ),
+    "unisal": Entry(
+        module="streamsal.models.unisal",
+        summary="fixation density of each frame of a video: MobileNetV2 with a memory; real time on two cores",
+        licence="Apache-2.0",
+        weights=("unisal",),
+        cost="1.3 GMAC",
+    ),
+    "vinet": _vinet(
+        "vinet",
+        "saliency map of each frame of a video from the last 32: an S3D, and a decoder that reads all its levels",
+        "MIT; weights: none stated by their authors",
+        "88 GMAC",
+    ),
+    "vinet_s": _vinet(
+        "vinet_s",
+        "ViNet with grouped kernels in its decoder: a third of its size, half of its arithmetic",
+        "CC-BY-NC-SA-4.0 (no commercial use)",
+        "42 GMAC",
+    ),
+    "tased": Entry(
+        module="streamsal.models.tased",
+        summary="saliency map of each frame of a video from the last 32: an S3D, decoded to where its maxima were",
+        licence="MIT; weights: none stated by their authors",
+        kind="saliency_map",
+        weights=("tased",),
+        cost="51 GMAC",
     ),
     "deepgaze_i": Entry(
         module="streamsal.models.deepgaze_i",

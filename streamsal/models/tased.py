@@ -50,7 +50,7 @@ def spec(*, first: First = "replicate", post: Post = "none", height: int = 224, 
     return ModelSpec(
         name="tased",
         summary="saliency map of each frame of a video from the last 32: an S3D, decoded to where its maxima were",
-        licence="MIT",
+        licence="MIT; weights: none stated by their authors",
         citation="Min & Corso 2019, TASED-Net: Temporally-Aggregating Spatial Encoder-Decoder Network for Video "
         "Saliency Detection, ICCV",
         outputs=(SALIENCY,),

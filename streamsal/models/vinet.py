@@ -44,9 +44,9 @@ CITATIONS = {
 }
 SUMMARIES = {
     "vinet": "saliency map of each frame of a video from the last 32: an S3D, and a decoder that reads all its levels",
-    "vinet_s": "ViNet with grouped kernels in its decoder: a third of its size, two thirds of its arithmetic",
+    "vinet_s": "ViNet with grouped kernels in its decoder: a third of its size, half of its arithmetic",
 }
-LICENCES = {"vinet": "MIT", "vinet_s": "CC-BY-NC-SA-4.0 (no commercial use)"}
+LICENCES = {"vinet": "MIT; weights: none stated by their authors", "vinet_s": "CC-BY-NC-SA-4.0 (no commercial use)"}
 
 
 def spec(

@@ -103,6 +103,37 @@ def _clip(
     )
 
 
+def _drive(identity: str) -> str:
+    """Where Google Drive sends a file from without asking back."""
+    return f"https://drive.usercontent.google.com/download?id={identity}&export=download&confirm=t"
+
+
+def _video_saliency(
+    name: str,
+    about: str,
+    file: str,
+    url: str,
+    megabytes: int,
+    citation: str,
+    *,
+    licence: str = "none stated for the weights (the code is MIT)",
+    commercial: Literal["allowed", "unknown", "forbidden"] = "unknown",
+) -> Asset:
+    return Asset(
+        name=name,
+        about=about,
+        file=file,
+        url=url,
+        hub=f"checkpoints/{file}",
+        kinds=("torch", "legacy"),
+        megabytes=megabytes,
+        licence=licence,
+        commercial=commercial,
+        citation=citation,
+        instead="sigmotion",
+    )
+
+
 def _pyslowfast(name: str, about: str, path: str, megabytes: int, citation: str) -> Asset:
     return _clip(
         name,
@@ -160,8 +191,16 @@ MVIT_V2 = (
 )
 R2PLUS1D = "Tran, Wang, Torresani, Ray, LeCun & Paluri 2018, A Closer Look at Spatiotemporal Convolutions, CVPR"
 S3D = "Xie, Sun, Huang, Tu & Murphy 2018, Rethinking Spatiotemporal Feature Learning, ECCV"
+TASED = "Min & Corso 2019, TASED-Net: Temporally-Aggregating Spatial Encoder-Decoder Network, ICCV"
+VINET = "Jain et al. 2021, ViNet: Pushing the Limits of Visual Modality for Audio-Visual Saliency Prediction, IROS"
+VINET_S = "Girmaji et al. 2025, Minimalistic Video Saliency Prediction via Efficient Decoder, ICASSP"
+UNISAL = "Droste, Jiao & Noble 2020, Unified Image and Video Saliency Modeling, ECCV"
 SWIN = "Liu, Ning, Cao, Wei, Zhang, Lin & Hu 2022, Video Swin Transformer, CVPR"
 KINETICS = "model_zoo/kinetics400"
+GASP = (
+    "https://www2.informatik.uni-hamburg.de/WTM/corpora/GASP/gazenet/models/saliency_prediction/avinet/checkpoints/"
+    "pretrained_avinet_orig"
+)
 SSV2 = "pyslowfast/model_zoo/multigrid/model_zoo/SSv2"  # the publisher's address has pyslowfast/ twice
 MVITV2 = "model_zoo/mvitv2/pysf_video_models"
 
@@ -174,6 +213,42 @@ ASSETS = {
         _deepgaze("centerbias_mit1003", "center bias of MIT1003", "v1.0.0", "centerbias_mit1003.npy", 0, MIT1003),
         _deepgaze_mr("deepgaze_mr", "checkpoint of DeepGaze MR", "deepgazemr-ledov.pt", 80),
         _deepgaze_mr("centerbias_ledov", "center bias of LEDOV", "center-bias-ledov.pt", 0),
+        _video_saliency(
+            "unisal",
+            "checkpoint of UNISAL",
+            "weights_best.pth",
+            "https://github.com/rdroste/unisal/raw/master/training_runs/pretrained_unisal/weights_best.pth",
+            15,
+            UNISAL,
+            licence="Apache-2.0 (of the repository rdroste/unisal, which holds the file)",
+            commercial="allowed",
+        ),
+        _video_saliency(
+            "vinet",
+            "checkpoint of ViNet, kept by the authors of GASP",
+            "ViNet_Dave.pt",
+            f"{GASP}/ViNet_Dave.pt",
+            124,
+            VINET,
+        ),
+        _video_saliency(
+            "vinet_s",
+            "checkpoint of ViNet-S, DHF1K, in an archive with others: unpack it and import this one",
+            "DHF1K_vinet_s_rootgrouped_32_bs8_kld_cc.pt",
+            _drive("12UeAsdiD2xPLmoLRDcE_HjAUjxFdmw5N"),
+            38,
+            VINET_S,
+            licence="CC-BY-NC-SA-4.0 (no commercial use)",
+            commercial="forbidden",
+        ),
+        _video_saliency(
+            "tased",
+            "checkpoint of TASED-Net",
+            "TASED_updated.pt",
+            _drive("1y4KSTm-e7kP84k0IyVI-rRtmYZkrC-wL"),
+            85,
+            TASED,
+        ),
         _pyslowfast("c2d_r50", "C2D R50, Kinetics-400", f"{KINETICS}/C2D_NOPOOL_8x8_R50.pkl", 98, C2D),
         _pyslowfast("i3d_r50", "I3D R50, Kinetics-400", f"{KINETICS}/I3D_8x8_R50.pkl", 112, I3D),
         _pyslowfast("slow_r50_4x16", "Slow R50, Kinetics-400", f"{KINETICS}/SLOWONLY_4x16_R50.pkl", 130, SLOWFAST),

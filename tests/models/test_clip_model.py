@@ -23,7 +23,7 @@ from streamsal.prepare import Request, make_plan
 from streamsal.task import infer
 from streamsal.timing import Timing
 
-CLIP_MODELS = [name for name, entry in MODELS.items() if entry.variant]
+CLIP_MODELS = [name for name, entry in MODELS.items() if entry.kind == "features"]
 CLASS_TOKEN = [name for name in CLIP_MODELS if name.startswith("mvit")]
 PAGE = Path(__file__).parents[2] / "docs" / "embeddings.md"
 

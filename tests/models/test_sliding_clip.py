@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,7 +194,7 @@ def test_a_clip_that_float16_cannot_hold_is_computed_in_float32() -> None:
         ({"width": 0}, r"not at 224 x 0"),
     ],
 )
-def test_what_cannot_be_is_said(options: dict[str, object], said: str) -> None:
+def test_what_cannot_be_is_said(options: dict[str, Any], said: str) -> None:
     for spec in (vinet.spec, tased.spec):
         with pytest.raises(UsageError, match=said):
             spec(**options)
