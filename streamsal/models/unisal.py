@@ -13,7 +13,6 @@ video's first frame; where it begins anew is the option `state`. The default mak
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,18 +54,19 @@ def spec(
     mode: Mode = "auto",
     step: Step = "upstream",
     state: Policy = "anchored",
-    size: str = "auto",
+    height: int | None = None,
+    width: int | None = None,
 ) -> ModelSpec:
     """`domain`: the data whose norms, prior and smoothing it computes with. `mode`: with memory (`dynamic`) or each
     frame by itself (`static`); `auto` is static for pictures (salicon) only. `step`: a chain takes every 5th frame of
     dhf1k and every 4th of the others, as upstream, whatever the frame rate; `auto`: those nearest to 6 per second.
     `state`: chains begin anew in segments (`anchored`), besides at every cut (`shot`), or never: every shard goes on
-    where the one before it ended (`relay`). `size`: what the network sees, HEIGHTxWIDTH in multiples of 32; `auto` as
-    upstream."""
+    where the one before it ended (`relay`). `height`, `width`: what the network sees, multiples of 32; by default what
+    upstream makes of a frame's size."""
     for option, value in (("domain", domain), ("mode", mode), ("step", step), ("state", state)):
         if value not in CHOICES[option]:
             raise UsageError(f"unisal has no {option} {value!r}: choose {', '.join(CHOICES[option])}")
-    parsed_size(size)
+    check_sides(height, width)
     static = is_static(domain, mode)
 
     def window(frame_rate: float) -> Window:
@@ -95,10 +95,11 @@ def build(
     mode: Mode = "auto",
     step: Step = "upstream",
     state: Policy = "anchored",
-    size: str = "auto",
+    height: int | None = None,
+    width: int | None = None,
 ) -> Model:
     """`weights` as for `checkpoints.load`, the rest as for `spec`."""
-    checked = spec(domain=domain, mode=mode, step=step, state=state, size=size)
+    checked = spec(domain=domain, mode=mode, step=step, state=state, height=height, width=width)
     loaded = checkpoints.load("unisal", weights, template())
     return Unisal(
         checked,
@@ -107,7 +108,7 @@ def build(
         static=is_static(domain, mode),
         step=step,
         policy=state,
-        size=size,
+        size=(height, width) if height and width else None,
         device=torch.device(device),
     )
 
@@ -122,15 +123,10 @@ def frames_per_step(domain: Domain, step: Step, frame_rate: float) -> int:
     return 5 if domain == "dhf1k" else 4
 
 
-def parsed_size(size: str) -> tuple[int, int] | None:
-    """(height, width), or None for `auto`."""
-    if size == "auto":
-        return None
-    match = re.fullmatch(r"(\d+)x(\d+)", str(size))
-    sides = tuple(map(int, match.groups())) if match else (0, 0)
-    if min(sides) < COARSE or any(side % COARSE for side in sides):
-        raise UsageError(f"unisal cannot see {size!r}: give auto, or HEIGHTxWIDTH in multiples of 32 like 224x384")
-    return sides[0], sides[1]
+def check_sides(height: int | None, width: int | None) -> None:
+    sides = height, width
+    if sides != (None, None) and not all(side and side > 0 and side % COARSE == 0 for side in sides):
+        raise UsageError(f"unisal cannot see {height}x{width}: give height and width, multiples of 32 like 224 and 384")
 
 
 def network_size(domain: Domain, height: int, width: int) -> tuple[int, int]:
@@ -234,7 +230,7 @@ class Unisal:
         static: bool,
         step: Step,
         policy: Policy,
-        size: str,
+        size: tuple[int, int] | None,
         device: torch.device,
     ) -> None:
         self.spec = spec
@@ -243,7 +239,7 @@ class Unisal:
         self.static = static
         self.stride: Step = step
         self.policy = policy
-        self.size = parsed_size(size)
+        self.size = size
         self.device = device
 
     def begin(self, video: Video) -> State:

@@ -20,14 +20,14 @@ from streamsal.models.unisal import SEGMENT, WARM_UP, Memory, Unisal, network_si
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "video_saliency"
 TOLERANCE = 1e-3  # nats; float32 rounds both programs by 1.3e-4 in these networks, whose densities span 20 nats
-SMALL = "64x96"
+SMALL = {"height": 64, "width": 96}
 SLOTS = 4
 
 frames_of = run_path(str(FIXTURES / "inputs.py"))["frames"]
 
 
 @cache
-def made(**options: str) -> Unisal:
+def made(**options: str | int) -> Unisal:
     model = unisal.build("synthetic", device="cpu", **options)  # type: ignore[arg-type]
     assert isinstance(model, Unisal)
     return model
@@ -81,7 +81,7 @@ def test_every_domain_computes_the_authors_numbers(domain: str) -> None:
     frames = dynamic["frames"]
 
     def computed(mode: str, clip: np.ndarray) -> np.ndarray:
-        model = made(domain=domain, mode=mode, size="128x192", state="relay", step="auto")
+        model = made(domain=domain, mode=mode, height=128, width=192, state="relay", step="auto")
         maps = predict(clip, model=model, device="cpu", dtype="fp32", fps=6, native=True)  # one chain
         np.testing.assert_allclose(np.exp(maps.astype(np.float64)).sum((1, 2)), 1, atol=1e-5)
         return maps
@@ -99,7 +99,7 @@ def test_every_domain_computes_the_authors_numbers(domain: str) -> None:
 
 def test_memory_is_that_of_the_authors_program() -> None:
     fixture = np.load(FIXTURES / "unisal_dynamic_s0.npz")
-    model = made(size="128x192", state="relay", step="auto")
+    model = made(height=128, width=192, state="relay", step="auto")
     state = model.begin(video_of(fixture["frames"], 6.0))
     run(model, fixture["frames"], range(6), frame_rate=6.0, state=state)
     np.testing.assert_allclose(model.save(state)["hidden"], fixture["hidden_DHF1K"], rtol=0, atol=TOLERANCE)
@@ -151,7 +151,7 @@ CLIP[CUT:] = 255 - CLIP[CUT:]
 
 @pytest.mark.parametrize(("policy", "shards"), [("anchored", 2), ("anchored", 7), ("shot", 7)])
 def test_shards_compute_the_same_bits(policy: str, shards: int) -> None:
-    model = made(state=policy, step="auto", size=SMALL)
+    model = made(state=policy, step="auto", **SMALL)
     window = model.spec.window(RATE)
     n, whole = len(CLIP), whole_of(policy)
     for shard in range(shards):
@@ -169,11 +169,11 @@ def test_shards_compute_the_same_bits(policy: str, shards: int) -> None:
 
 @cache
 def whole_of(policy: str) -> dict[int, np.ndarray]:
-    return run(made(state=policy, step="auto", size=SMALL), CLIP, range(len(CLIP)), frame_rate=RATE)
+    return run(made(state=policy, step="auto", **SMALL), CLIP, range(len(CLIP)), frame_rate=RATE)
 
 
 def test_window_has_no_frame_too_many() -> None:
-    model, window = made(state="anchored", step="auto", size=SMALL), made(step="auto").spec.window(RATE)
+    model, window = made(state="anchored", step="auto", **SMALL), made(step="auto").spec.window(RATE)
     last = 2 * SEGMENT * CHAINS - 1  # of the segment: the one that reaches back furthest
     seen = range(last - window.past + 1, last + 1)
     short = run(model, CLIP, seen, wanted=[last], frame_rate=RATE)
@@ -182,7 +182,7 @@ def test_window_has_no_frame_too_many() -> None:
 
 def test_segment_rests_on_twelve_steps_before_it() -> None:
     first, begin = CHAINS * (SEGMENT - WARM_UP), CHAINS * SEGMENT
-    unbroken = run(made(state="relay", step="auto", size=SMALL), CLIP, range(first, begin + 9), frame_rate=RATE)
+    unbroken = run(made(state="relay", step="auto", **SMALL), CLIP, range(first, begin + 9), frame_rate=RATE)
     assert_same(whole_of("anchored"), unbroken, range(begin, begin + 9))
     before = begin - 1  # still of the segment before, which knows more
     assert not np.array_equal(whole_of("anchored")[before], unbroken[before])
@@ -207,7 +207,7 @@ def test_nothing_is_encoded_that_no_wanted_frame_rests_on() -> None:
 
 @pytest.mark.parametrize("cut", [1, 2, 7, 30])
 def test_relay_goes_on_to_the_bit_where_a_state_was_saved(cut: int) -> None:
-    model = made(state="relay", step="auto", size=SMALL)
+    model = made(state="relay", step="auto", **SMALL)
     assert model.spec.window(RATE) == Window()
     assert model.spec.state == "relay"
     whole = run(model, CLIP, range(40), frame_rate=RATE)
@@ -219,14 +219,14 @@ def test_relay_goes_on_to_the_bit_where_a_state_was_saved(cut: int) -> None:
 
 
 def test_state_of_the_first_shard_is_that_of_no_frame() -> None:
-    model = made(state="relay", step="auto", size=SMALL)
+    model = made(state="relay", step="auto", **SMALL)
     state, fresh = (model.begin(video_of(CLIP, RATE)) for _ in range(2))
     model.load(state, model.save(fresh))
     assert_same(run(model, CLIP, range(8), state=state), run(model, CLIP, range(8), frame_rate=RATE), range(8))
 
 
 def test_state_of_another_frame_rate_is_refused() -> None:
-    model = made(state="relay", step="auto", size=SMALL)
+    model = made(state="relay", step="auto", **SMALL)
     saved = model.save(model.begin(video_of(CLIP, RATE)))
     with pytest.raises(ValueError, match=r"\(2, 256, 2, 3\) is not one of \(5, 256, 2, 3\)"):
         model.load(model.begin(video_of(CLIP, 30.0)), saved)
@@ -234,7 +234,7 @@ def test_state_of_another_frame_rate_is_refused() -> None:
 
 def test_every_chain_begins_anew_at_a_cut() -> None:
     found = whole_of("shot")
-    behind = run(made(state="relay", step="auto", size=SMALL), CLIP[CUT:], range(40), frame_rate=RATE)
+    behind = run(made(state="relay", step="auto", **SMALL), CLIP[CUT:], range(40), frame_rate=RATE)
     for frame in range(40):
         np.testing.assert_allclose(found[CUT + frame], behind[frame], rtol=0, atol=TOLERANCE)
     assert np.abs(found[CUT] - whole_of("anchored")[CUT]).max() > 0.1
@@ -243,7 +243,7 @@ def test_every_chain_begins_anew_at_a_cut() -> None:
 
 def test_jump_in_frame_numbers_ends_the_state() -> None:
     for policy in ("anchored", "shot", "relay"):
-        model = made(state=policy, step="auto", size=SMALL)
+        model = made(state=policy, step="auto", **SMALL)
         state = model.begin(video_of(CLIP, RATE))
         jumped = [run(model, CLIP, frames, frame_rate=RATE, state=state) for frames in (range(3, 8), range(11, 14))]
         for found, frames in zip(jumped, (range(3, 8), range(11, 14)), strict=True):
@@ -262,7 +262,7 @@ def test_pictures_have_no_memory() -> None:
     assert unisal.spec(domain="salicon").state == "none"
     assert unisal.spec(domain="salicon").window(25.0) == Window()
     assert unisal.spec(domain="salicon", mode="dynamic").state == "window"
-    model = made(domain="salicon", size=SMALL)
+    model = made(domain="salicon", **SMALL)
     assert_same(run(model, CLIP, range(9)), run(model, CLIP, range(7, 9)), range(7, 9))
 
 
@@ -273,10 +273,10 @@ def test_pictures_have_no_memory() -> None:
         ("mode", "video", "auto, dynamic, static"),
         ("step", "5", "upstream, auto"),
         ("state", "none", "anchored, shot, relay"),
-        ("size", "100x200", "HEIGHTxWIDTH"),
-        ("size", "0x32", "HEIGHTxWIDTH"),
+        ("height", 224, "height and width, multiples of 32"),
+        ("width", -32, "height and width, multiples of 32"),
     ],
 )
-def test_unknown_option_is_refused_with_what_there_is(option: str, value: str, choices: str) -> None:
+def test_unknown_option_is_refused_with_what_there_is(option: str, value: object, choices: str) -> None:
     with pytest.raises(UsageError, match=f"{value}.*{choices}"):
         unisal.spec(**{option: value})  # type: ignore[arg-type]
