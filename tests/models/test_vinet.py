@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from streamsal.models import vinet
+from streamsal.errors import BadInput, UsageError
+from streamsal.models import create_model, spec_of, vinet
 from streamsal.models.backbones import normalized
 from streamsal.weights import synthetic
 
@@ -64,3 +65,43 @@ def test_template_lists_the_entries_of_the_official_checkpoint(name: str) -> Non
 @pytest.mark.parametrize("frames", [8, 16, 48])
 def test_clips_of_every_length_make_one_map(frames: int) -> None:
     assert logits("vinet", frames_of(1, frames, 32, 64)).shape == (32, 64)
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "said"),
+    [
+        ({"grouped": True}, "vinet", "it is one for --model vinet_s"),
+        ({}, "vinet_s", "it is one for --model vinet"),
+        ({"frames": 16}, "vinet", "it is one for --model vinet --option frames=16"),
+    ],
+)
+def test_a_checkpoint_of_the_sister_network_is_named(
+    tmp_path: Path, found: dict[str, int], asked: str, said: str
+) -> None:
+    path = tmp_path / "weights.pt"
+    entries = vinet.template(**found).items()
+    nothing = {key: torch.zeros((), dtype=like.dtype).expand(like.shape) for key, like in entries}
+    torch.save(nothing, path)  # without the values, which are 124 MB
+    with pytest.raises(BadInput, match=rf"weights\.pt is no checkpoint of {asked}: .*; by its shapes {said}$"):
+        create_model(asked, weights=path)
+
+
+def test_a_checkpoint_of_another_model_is_named(tmp_path: Path) -> None:
+    torch.save({"convtsp4.13.weight": torch.zeros(1)}, tmp_path / "weights.pt")
+    with pytest.raises(BadInput, match=r"no checkpoint of vinet: it is a checkpoint of tased;"):
+        create_model("vinet", weights=tmp_path / "weights.pt")
+
+
+def test_clip_lengths_are_those_of_the_checkpoints_there_are() -> None:
+    assert [spec_of("vinet", frames=frames).window(25).past for frames in vinet.FRAMES] == [7, 15, 31, 47]
+    for name, frames in (("vinet", 24), ("vinet_s", 16)):
+        with pytest.raises(UsageError, match=rf"{name} has no network of {frames} frames"):
+            spec_of(name, frames=frames)
+
+
+def test_a_frame_is_resized_as_pillow_does() -> None:
+    image = pytest.importorskip("PIL.Image")
+    frame = frames_of(3, 1, 360, 500)
+    wanted = np.asarray(image.fromarray(frame[0]).resize((384, 224), image.Resampling.BILINEAR))
+    found = vinet.Prepared(network("vinet_s"), height=224, width=384).prepared(torch.from_numpy(frame))[0]
+    assert abs(found.numpy().astype(int) - wanted).max() <= 1
