@@ -1,4 +1,5 @@
 # make demo   a sample clip through the whole engine        make test   the tests        make lint   style and types
+# make notebooks   runs docs/notebooks and keeps what they show
 #
 # The first of them makes .venv and installs the package into it, once per change of pyproject.toml.
 # To choose: make test PYTHON=python3.12 VENV=/scratch/venv JOBS=4 ARGS="tests/test_plan.py -x"
@@ -11,7 +12,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint notebooks clean
 
 demo: $(INSTALLED)
 	@$(BIN)/streamsal demo
@@ -23,6 +24,9 @@ lint: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+notebooks: $(INSTALLED)
+	@$(BIN)/python scripts/notebooks.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist demo .ruff_cache .pytest_cache .hypothesis

@@ -30,6 +30,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("STREAMSAL_REQUIRE_MATPLOTLIB") == "1":
             pytest.fail("STREAMSAL_REQUIRE_MATPLOTLIB=1, and matplotlib is not installed")
         pytest.skip("needs matplotlib (STREAMSAL_REQUIRE_MATPLOTLIB=1 turns this into a failure)")
+    if item.get_closest_marker("needs_notebooks"):
+        missing = [name for name in ("nbclient", "ipykernel", "matplotlib") if importlib.util.find_spec(name) is None]
+        if missing and os.environ.get("STREAMSAL_REQUIRE_NOTEBOOKS") == "1":
+            pytest.fail(f"STREAMSAL_REQUIRE_NOTEBOOKS=1, and {', '.join(missing)} not installed")
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)} (STREAMSAL_REQUIRE_NOTEBOOKS=1 turns this into a failure)")
 
 
 @pytest.hookimpl(optionalhook=True)
