@@ -74,9 +74,8 @@ def test_the_documented_exit_codes_are_those_of_the_errors():
 
 
 def test_every_module_has_a_test_of_its_name():
-    tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
-    modules = [path for path in (ROOT / "streamsal").rglob("*.py") if not path.name.startswith("_")]
-    assert not [str(path) for path in modules if f"test_{path.name}" not in tests]
+    modules = [path.relative_to(ROOT / "streamsal") for path in (ROOT / "streamsal").rglob("[!_]*.py")]
+    assert not [str(path) for path in modules if not (ROOT / "tests" / path.with_name(f"test_{path.name}")).exists()]
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts/sbatch").iterdir()), ids=lambda path: path.name)

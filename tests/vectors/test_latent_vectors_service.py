@@ -14,7 +14,7 @@ from streamsal.errors import BadInput
 from streamsal.vectors.intervals import Vectors
 from streamsal.vectors.latent_vectors_service import legacy_clips, legacy_slots, write_legacy
 
-CASES = json.loads((Path(__file__).parent / "fixtures/embeddings/legacy_sampling.json").read_text())
+CASES = json.loads((Path(__file__).parents[1] / "fixtures/embeddings/legacy_sampling.json").read_text())
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['duration_s']}s")

@@ -106,7 +106,7 @@ def test_names_from_files_are_text_wherever_they_stand(run: Path) -> None:
 
 
 def test_the_script_is_small_strict_and_leaves_no_globals() -> None:
-    script = (Path(__file__).parent.parent / "streamsal/report/page/page.js").read_text()
+    script = (Path(__file__).parents[2] / "streamsal/report/page/page.js").read_text()
     assert script.startswith('"use strict";') and len(script.splitlines()) < 300
     assert re.findall(r"^\S.*", script, re.MULTILINE)[2:] == ["(() => {", "})();"]
     assert "http" not in script.replace("http://www.w3.org/2000/svg", "")

@@ -404,9 +404,7 @@ def test_a_real_film_is_evaluated_from_the_command_line(
 
 
 def test_the_reader_in_the_documentation_works_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (text,) = re.findall(
-        r"```python\n(.*?)```", (Path(__file__).parent.parent / "docs/evaluation.md").read_text(), re.S
-    )
+    (text,) = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs/evaluation.md").read_text(), re.S)
     monkeypatch.chdir(tmp_path)
     maps_run(tmp_path / "talk.streamsal", {"talk.mp4": knowing("a.mp4")["a.mp4"]})
     x, y = path_of("a.mp4")

@@ -19,7 +19,7 @@ from streamsal.cluster import slurm
 from streamsal.cluster.slurm import Array, Resources, Submission, arrays
 from streamsal.errors import UsageError
 
-SCRIPTS = Path(__file__).parent.parent / "scripts" / "sbatch"
+SCRIPTS = Path(__file__).parents[2] / "scripts" / "sbatch"
 AWKWARD = """/data/my "best" talks/it's $HOME `x` 100%/r.streamsal"""
 SAY_ARGUMENTS = (sys.executable, "-c", "import sys; print(sys.argv[1:])")
 SUBMISSION = Submission(run=Path("/data/talk.streamsal"), program=("streamsal",), resources=Resources())

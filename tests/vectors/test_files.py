@@ -15,10 +15,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from made_vectors import make_vectors
 
 from streamsal.errors import UsageError, WriteError
 from streamsal.vectors.files import CSD_METADATA, csd_ids, file_stems, write_csd, write_vectors
-from streamsal.vectors.intervals import Means, Rows, Vectors, aggregated
+from streamsal.vectors.intervals import Means, Rows, aggregated
 
 pytest_plugins = ("small_disk",)
 
@@ -34,29 +35,6 @@ ODD_NAMES = [
     ".mp4",
     "noextension",
 ]
-
-
-def make_vectors(video: str = "talk.mp4", n: int = 5, width: int = 7, **facts: Any) -> Vectors:
-    rng = np.random.default_rng(len(video) + n)
-    features = rng.standard_normal((n, width)).astype(np.float32)
-    features[n // 2] = np.nan
-    return Vectors(
-        video=video,
-        features=features,
-        start_seconds=np.arange(n) / 3,
-        end_seconds=np.arange(n) / 3 + 2.002,
-        frames=np.arange(n)[:, None] * 10 + np.arange(4),
-        valid=np.linspace(0.5, 1, n).astype(np.float32),
-        facts={
-            "model": "x3d_s",
-            "weights_sha256": None,
-            "stride": "1/3 s",
-            "fps": 29.97,
-            "frames_per_clip": 4,
-            **facts,
-        },
-        more={"features_salient": features * 2},
-    )
 
 
 def parts_of(folder: Path) -> list[str]:
@@ -153,7 +131,7 @@ def test_csd_holds_what_was_computed_beside_the_features(tmp_path: Path) -> None
 
 
 def test_the_page_on_embeddings_reads_the_files_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).parent.parent / "docs/embeddings.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/embeddings.md").read_text()
     snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     videos, stems = [make_vectors()], {"talk.mp4": "talk"}
     folder = tmp_path / "talks.streamsal" / "vectors"
@@ -260,15 +238,15 @@ def test_kill_9_in_the_middle_leaves_the_old_csd_and_the_next_process_cleans_up(
     path.write_bytes(b"old")
     program = (
         "import os, signal, sys\n"
-        "from streamsal import vector_files\n"
-        "from test_vector_files import make_vectors\n"
-        "vector_files.COMMIT_BYTES = 1\n"
+        "from streamsal.vectors import files\n"
+        "from made_vectors import make_vectors\n"
+        "files.COMMIT_BYTES = 1\n"
         "def killed():\n"
         "    yield make_vectors('a.mp4')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "vector_files.write_csd(killed(), sys.argv[1], stems={'a.mp4': 'a'})\n"
+        "files.write_csd(killed(), sys.argv[1], stems={'a.mp4': 'a'})\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, path], cwd=Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", program, path], cwd=Path(__file__).parents[1])
     assert done.returncode == -signal.SIGKILL and path.read_bytes() == b"old" and len(parts_of(tmp_path)) == 1
     write_csd([make_vectors(n=9)], path, stems={"talk.mp4": "talk"})
     assert len(sdk_read(path)[1]["talk"]["features"]) == 8 and not parts_of(tmp_path)

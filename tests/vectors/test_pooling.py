@@ -24,7 +24,7 @@ from streamsal.models.spec import ClipBatch, Result
 from streamsal.timing import Timing
 from streamsal.vectors.pooling import cell_masses
 
-SPOT, TELLSPOT = (str(Path(__file__).with_name(f"{name}.py")) for name in ("spot", "tellspot"))
+SPOT, TELLSPOT = (str(Path(__file__).parents[1] / f"{name}.py") for name in ("spot", "tellspot"))
 N_FRAMES = 60
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 X3D = ("--model", "x3d_xs", "--weights", "synthetic", "--stride", "0.4s")

@@ -6,8 +6,8 @@ import pickle
 
 import numpy as np
 import pytest
+from painting import gaze_of
 from talk import make_run, write_talk
-from test_gaze_marks import gaze_of
 
 from streamsal.drawing.content import content_of, index_of, opened
 from streamsal.drawing.shown_maps import Densities, Differences, GazeDensities

@@ -13,7 +13,7 @@ from torch import Tensor
 from streamsal.weights import translations
 from streamsal.weights.translations import origin_of, translated
 
-KEYS = Path(__file__).parent / "fixtures" / "embeddings" / "keys"
+KEYS = Path(__file__).parents[1] / "fixtures" / "embeddings" / "keys"
 OURS = sorted(
     path.stem
     for path in KEYS.glob("*.json")

@@ -34,7 +34,7 @@ from streamsal.evaluation.metrics import (
     sim,
 )
 
-FIXTURES = Path(__file__).parent / "fixtures/metrics"
+FIXTURES = Path(__file__).parents[1] / "fixtures/metrics"
 CASES = ("smooth", "uint8", "sparse", "constant")
 
 

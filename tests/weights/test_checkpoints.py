@@ -182,7 +182,7 @@ def test_a_file_with_wrong_bytes_in_it_is_said_to_be_damaged(tmp_path: Path) -> 
         checkpoints.load("deepgaze_i", path, TEMPLATE)
 
 
-KEYS = Path(__file__).parent / "fixtures" / "embeddings" / "keys"
+KEYS = Path(__file__).parents[1] / "fixtures" / "embeddings" / "keys"
 NETWORKS = sorted(path.stem for path in KEYS.glob("*.json") if "_caffe2_names" not in path.stem)
 CAFFE2 = sorted(path.stem for path in KEYS.glob("*_caffe2_names.json"))
 

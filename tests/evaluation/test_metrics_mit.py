@@ -24,7 +24,7 @@ from streamsal.evaluation.metrics_mit import (
     sim,
 )
 
-FIXTURES = Path(__file__).parent / "fixtures/metrics"
+FIXTURES = Path(__file__).parents[1] / "fixtures/metrics"
 CASES = [(name, kind) for name in ("smooth", "uint8", "sparse", "constant") for kind in ("map", "density")]
 
 
@@ -92,7 +92,7 @@ def test_judds_auc_of_all_fixations_is_pysaliencys(name: str, kind: str) -> None
 
 @pytest.mark.parametrize("name, column", [("smooth", 2), ("uint8", 4)])
 def test_the_table_of_the_docs_holds_what_both_protocols_give(name: str, column: int) -> None:
-    lines = (Path(__file__).parents[1] / "docs/metrics.md").read_text().splitlines()
+    lines = (Path(__file__).parents[2] / "docs/metrics.md").read_text().splitlines()
     table = {
         cells[0]: cells for line in lines if len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == 6
     }

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from painting import gaze_of
 from talk import make_run, write_talk
-from test_gaze_marks import gaze_of
 
 from streamsal.drawing.gaze_marks import GazeTrack
 from streamsal.drawing.shown_maps import (

@@ -13,7 +13,7 @@ import torch
 from streamsal.evaluation import metrics
 from streamsal.evaluation.scoring import PROTOCOLS, UNITS, Batch, exact, mit, unfitted
 
-METRICS = Path(__file__).parent / "fixtures" / "metrics"
+METRICS = Path(__file__).parents[1] / "fixtures" / "metrics"
 SIGMA = 3.0  # of the empirical maps of these files
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_overlay import HEIGHT, TURNS, WIDTH, canvas_of, noise, painter
+from painting import HEIGHT, TURNS, WIDTH, canvas_of, gaze_of, noise, painter
 
 from streamsal.color import Orientation
 from streamsal.drawing.canvas import plane_views
@@ -12,18 +12,6 @@ from streamsal.drawing.gaze_marks import FADE_SECONDS, GazeTrack, Marks, density
 from streamsal.gaze.table import Gaze
 
 PTS = np.arange(100) / 25 + 0.3
-
-
-def gaze_of(*rows: tuple[str, float, float, float, float]) -> Gaze:
-    subject, t, x, y, duration = zip(*rows, strict=True)
-    return Gaze(
-        video=np.array(["talk.mp4"] * len(rows)),
-        subject=np.array(subject),
-        t_seconds=np.array(t),
-        x_px=np.array(x),
-        y_px=np.array(y),
-        duration_s=np.array(duration),
-    )
 
 
 def marks_at(*places: tuple[float, float], opacity: float = 1.0) -> Marks:

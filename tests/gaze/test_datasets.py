@@ -13,7 +13,7 @@ from streamsal.errors import BadInput, UsageError
 from streamsal.gaze.read import read_gaze
 from streamsal.gaze.table import on_frames
 
-METRICS = Path(__file__).parent / "fixtures" / "metrics"
+METRICS = Path(__file__).parents[1] / "fixtures" / "metrics"
 SIZE = {"001.AVI": (640, 360)}
 
 
