@@ -76,6 +76,18 @@ def _vinet(name: str, summary: str, licence: str, cost: str) -> Entry:
     )
 
 
+def _stavis(name: str, seen: str, cost: str) -> Entry:
+    return Entry(
+        module="streamsal.models.stavis",
+        summary=f"saliency map of each frame from {seen}: a 3D ResNet-50, 16 frames at 112x112",
+        licence="MIT; weights: none stated by their authors",
+        kind="saliency_map",
+        weights=(name,),
+        cost=cost,
+        variant=name,
+    )
+
+
 MODELS: dict[str, Entry] = {
     "deepgaze_iie": Entry(
         module="streamsal.models.deepgaze_iie",
@@ -126,6 +138,16 @@ MODELS: dict[str, Entry] = {
         weights=("tased",),
         cost="51 GMAC",
     ),
+    "avinet": Entry(
+        module="streamsal.models.avinet",
+        summary="ViNet and the sound of its clip: an S3D and SoundNet, joined channel by channel",
+        licence="MIT; weights: none stated by their authors",
+        kind="saliency_map",
+        weights=("avinet",),
+        cost="88 GMAC",
+    ),
+    "stavis": _stavis("stavis", "the pictures and the sound around it", "9.8 GMAC"),
+    "stavis_visual": _stavis("stavis_visual", "the pictures around it", "9.7 GMAC"),
     "deepgaze_i": Entry(
         module="streamsal.models.deepgaze_i",
         summary="fixation density of each frame as a picture: one AlexNet layer; a fast baseline",
@@ -198,8 +220,10 @@ def create_model(
     """A model by its name in the table, or from a user's own file, ready to `begin` a video on `device`.
 
     `weights`: a checkpoint's path or its tensors by key, "synthetic" for stand-ins; None: the cached official file.
-    An option `backend="reference"` asks for the authors' own package instead of our network.
+    An option `backend="reference"` asks for the authors' own package instead of our network, `as_density=True` for log
+    densities made of a model's saliency maps.
     """
+    options, as_density = without_as_density(options)
     module, options = backend_of(name_or_path, with_stand_in_bias(name_or_path, weights, options))
     check_options(name_or_path, module, options)
     options |= variant_of(name_or_path)
@@ -209,11 +233,20 @@ def create_model(
     with naming_the_file(name_or_path, "in build()"):
         model = module.build(device=device, **options)
     check_model(name_or_path, model)
-    return model
+    if not as_density:
+        return model
+    from .as_density import AsDensity
+
+    return AsDensity(model)
 
 
 def spec_of(name_or_path: str | Path, **options: Any) -> ModelSpec:
     """A model's spec; without building its network, where its file has a `spec(**options)` or a `SPEC`."""
+    options, as_density = without_as_density(options)
+    if as_density:
+        from .as_density import spec_as_density
+
+        return spec_as_density(spec_of(name_or_path, **options))
     module, options = backend_of(name_or_path, options)
     check_options(name_or_path, module, options)
     options |= variant_of(name_or_path)
@@ -223,6 +256,11 @@ def spec_of(name_or_path: str | Path, **options: Any) -> ModelSpec:
     if isinstance(getattr(module, "SPEC", None), ModelSpec) and not options:
         return module.SPEC
     return create_model(name_or_path, **options).spec
+
+
+def without_as_density(options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The options that are the model's own, and whether densities are to be made of its maps."""
+    return {name: value for name, value in options.items() if name != "as_density"}, bool(options.get("as_density"))
 
 
 def variant_of(name_or_path: str | Path) -> dict[str, Any]:

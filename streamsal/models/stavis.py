@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -26,56 +25,39 @@ from ..errors import UsageError
 from ..weights import checkpoints
 from . import soundnet
 from .backbones import Weights, affine, constant
-from .spec import AudioWindow, Batch, Model, ModelSpec, Output, Readback, Result, Video, Window
+from .spec import Batch, Model, ModelSpec, Output, Readback, Result, Video, Window
 
 WINDOW = Window(past=8, future=7)
 SIZE = 112  # of a frame as the network sees it, and of the map
 STRIDE = 16  # pixels per position of layer3
 STORED = (240, 320)  # height and width that the authors brought their videos to before
 MEAN = (114.7748, 107.7354, 99.4750)  # of ActivityNet's frames, RGB
-SAMPLES = 35280  # of a row: 16 frames at 10 per second, at 22050 Hz
-RATE_HZ = 22050
-SOUND_SCALE = 256.0  # the authors read 16-bit sound as 32 bits wide and take 2^-23 of it
 LAYERS = {"layer1": (64, 3, 1), "layer2": (128, 4, 2), "layer3": (256, 6, 2)}  # width, blocks, stride
 SIDES = (64, 256, 512, 1024)  # channels behind conv1 and each layer
 SOUND_NAMES = tuple((f"soundnet8.{kernel}", f"soundnet8.{kernel + 1}") for kernel in (0, 4, 8, 11, 14, 18, 21))
 OF_SOUND = ("soundnet8.", "fusion3.", "fuseav.")
 
-Hearing = Literal["time", "upstream", "off"]
 
-
-def spec(*, variant: str = "stavis", audio: Hearing = "time", height: int = SIZE, width: int = SIZE) -> ModelSpec:
-    """`audio`: sound by presentation time at 22050 Hz (`time`); at the file's own rate, counted from its first sample,
-    as the authors do (`upstream`); or silence (`off`).
-
-    `height`, `width`: what frames are resized to, 112 in training; multiples of 16.
-    """
-    if audio not in get_args(Hearing):
-        raise UsageError(f"{variant} has no audio {audio!r}: choose {', '.join(get_args(Hearing))}")
+def spec(
+    *, variant: str = "stavis", audio: soundnet.Hearing = "time", height: int = SIZE, width: int = SIZE
+) -> ModelSpec:
+    """`audio`: which sound it hears, see `soundnet.heard`; `height`, `width`: what frames are resized to, 112 in
+    training; multiples of 16."""
     if min(height, width) < STRIDE or height % STRIDE or width % STRIDE:
         raise UsageError(
             f"{variant} computes at multiples of {STRIDE} pixels, not at {height} x {width}: try 112 x 112"
         )
-    hears = variant == "stavis" and audio != "off"
+    heard = soundnet.heard(variant, audio, WINDOW)
     seen = "the pictures and the sound around it" if variant == "stavis" else "the pictures around it"
     return ModelSpec(
         name=variant,
         summary=f"saliency map of each frame from {seen}: a 3D ResNet-50, 16 frames at 112x112",
-        licence="MIT",
+        licence="MIT; weights: none stated by their authors",
         citation="Tsiami, Koutras & Maragos 2020, STAViS: Spatio-Temporal AudioVisual Saliency Network, CVPR",
         outputs=(Output(name="saliency", kind="saliency_map", units="1", readback=Readback()),),
         window=lambda frame_rate: WINDOW,
         state="window",
-        audio=AudioWindow(
-            rate_hz=RATE_HZ if audio == "time" else None,
-            samples=SAMPLES,
-            past=WINDOW.past,
-            future=WINDOW.future,
-            taper="hann",
-            scale=SOUND_SCALE,
-        )
-        if hears
-        else None,
+        audio=heard if variant == "stavis" else None,
     )
 
 
@@ -84,7 +66,7 @@ def build(
     *,
     device: torch.device | str,
     variant: str = "stavis",
-    audio: Hearing = "time",
+    audio: soundnet.Hearing = "time",
     height: int = SIZE,
     width: int = SIZE,
 ) -> Model:
@@ -263,7 +245,7 @@ class Stavis:
         self.size = size
         self.network = network.to(device)
         self.mean = torch.tensor(MEAN, device=device)[:, None, None, None]
-        self.silence = torch.zeros(SAMPLES, device=device)
+        self.silence = torch.zeros(soundnet.samples(WINDOW), device=device)
 
     def begin(self, video: Video) -> State:
         return State()

@@ -192,6 +192,7 @@ MVIT_V2 = (
 R2PLUS1D = "Tran, Wang, Torresani, Ray, LeCun & Paluri 2018, A Closer Look at Spatiotemporal Convolutions, CVPR"
 S3D = "Xie, Sun, Huang, Tu & Murphy 2018, Rethinking Spatiotemporal Feature Learning, ECCV"
 TASED = "Min & Corso 2019, TASED-Net: Temporally-Aggregating Spatial Encoder-Decoder Network, ICCV"
+STAVIS = "Tsiami, Koutras & Maragos 2020, STAViS: Spatio-Temporal AudioVisual Saliency Network, CVPR"
 VINET = "Jain et al. 2021, ViNet: Pushing the Limits of Visual Modality for Audio-Visual Saliency Prediction, IROS"
 VINET_S = "Girmaji et al. 2025, Minimalistic Video Saliency Prediction via Efficient Decoder, ICASSP"
 UNISAL = "Droste, Jiao & Noble 2020, Unified Image and Video Saliency Modeling, ECCV"
@@ -248,6 +249,28 @@ ASSETS = {
             _drive("1y4KSTm-e7kP84k0IyVI-rRtmYZkrC-wL"),
             85,
             TASED,
+        ),
+        _video_saliency(
+            "avinet",
+            "checkpoint of AViNet, kept by the authors of GASP",
+            "AViNet_Dave.pt",
+            f"{GASP}/AViNet_Dave.pt",
+            182,
+            VINET,
+        ),
+        *(
+            _video_saliency(
+                name,
+                f"checkpoint of STAViS, {about}, split 1, in an archive with others: unpack it and import this one",
+                f"{file}_split1_save_60.pth",
+                "http://cvsp.cs.ntua.gr/research/stavis/data/pretrained_models.tar.gz",
+                87,
+                STAVIS,
+            )
+            for name, about, file in (
+                ("stavis", "audio-visual", "audiovisual"),
+                ("stavis_visual", "visual only", "visual"),
+            )
         ),
         _pyslowfast("c2d_r50", "C2D R50, Kinetics-400", f"{KINETICS}/C2D_NOPOOL_8x8_R50.pkl", 98, C2D),
         _pyslowfast("i3d_r50", "I3D R50, Kinetics-400", f"{KINETICS}/I3D_8x8_R50.pkl", 112, I3D),

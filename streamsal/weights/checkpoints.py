@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from ..weights import caffe2, formats, synthetic, translations
-from . import cache
+from . import cache, caffe2, formats, synthetic, translations
 from .translations import Origin
 
 # A key that only this network has: what a file is that does not fit.
@@ -26,7 +25,8 @@ TELLING = {
     "scanpath_networks.0.encoding0.convolutions.0.weight": "a checkpoint of deepgaze_iii",
     "finalizer.gauss_x.sigma": "a checkpoint of deepgaze_mr",
     "readout_network.conv0.weight": "a checkpoint of deepgaze_i",
-    "score_dsn.0.side_prep.weight": "a checkpoint of stavis",
+    "score_dsn.0.side_prep.weight": "a checkpoint of stavis or stavis_visual",
+    "visual_model.backbone.base1.0.conv_s.weight": "a checkpoint of avinet",
     "backbone.base1.0.conv_s.weight": "a checkpoint of vinet or vinet_s",
     "convtsp4.13.weight": "a checkpoint of tased",
     "coarse_gaussians_dhf1k": "a checkpoint of unisal",

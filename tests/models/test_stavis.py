@@ -46,17 +46,14 @@ def built(**options: str) -> Stavis:
 def test_logits_match_the_fixture(hears: bool, key: str) -> None:
     network = stavis.Network(weights(), hears=hears)
     with np.load(FIXTURES / "stavis_s0.npz") as z:
-        wanted, heard = z[key], z["soundnet"]
+        wanted = z[key]
     for one, (frames_seed, sound_seed) in enumerate([(1, 3), (2, 4)]):
-        frames, sound = inputs["frames"](frames_seed, 16, 112, 112), inputs["audio"](sound_seed, stavis.SAMPLES)
+        frames, sound = inputs["frames"](frames_seed, 16, 112, 112), inputs["audio"](sound_seed, 35280)
         clip = torch.from_numpy(frames).permute(3, 0, 1, 2).float() - torch.tensor(stavis.MEAN)[:, None, None, None]
         with torch.no_grad():
             # Divided by 64: stand-in weights make larger numbers infinite in the authors' softmax.
             found = network(clip / 64, torch.from_numpy(sound)).numpy()
-            features = network.source.hearing(torch.from_numpy(sound)).amax(1) if network.source else None
         np.testing.assert_allclose(found, wanted[one], rtol=0, atol=TOLERANCE * np.abs(wanted).max())
-        if features is not None:
-            np.testing.assert_allclose(features, heard[one, :, 0], rtol=0, atol=TOLERANCE * np.abs(heard).max())
 
 
 def test_template_lists_the_entries_of_the_official_checkpoint() -> None:
@@ -80,7 +77,7 @@ def test_official_files_are_read_in_their_wrapper_and_with_or_without_idle_sound
     for entries in (weights(), sees):
         stavis.build(official(entries), device="cpu", variant="stavis_visual")  # type: ignore[arg-type]
     stavis.build(official(weights()), device="cpu")  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match="a checkpoint of stavis; 50 of 341 tensors missing"):
+    with pytest.raises(BadInput, match="a checkpoint of stavis or stavis_visual; 50 of 341 tensors missing"):
         stavis.build(official(sees), device="cpu")  # type: ignore[arg-type]
 
 
@@ -173,8 +170,6 @@ def test_only_wanted_frames_cost_a_clip(film: Path) -> None:
         np.testing.assert_array_equal(saliency, whole[frame])
 
 
-def test_wrong_options_are_named() -> None:
-    with pytest.raises(UsageError, match="no audio 'loud': choose time, upstream, off"):
-        stavis.spec(audio="loud")  # type: ignore[arg-type]
+def test_wrong_sizes_are_named() -> None:
     with pytest.raises(UsageError, match="multiples of 16 pixels, not at 112 x 100"):
         stavis.spec(width=100)
