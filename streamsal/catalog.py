@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 
-def models(arguments: argparse.Namespace) -> int:
+def list_models(arguments: argparse.Namespace) -> int:
     from .models import MODELS, commercial
 
     if arguments.name:

@@ -82,6 +82,11 @@ def parser() -> argparse.ArgumentParser:
     models.add_argument("name", nargs="?", metavar="NAME", help="a model's name or a model file")
     models.add_argument("--json", action="store_true")
     _add_commercial_only(models)
+    group = models.add_argument_group("how soon the memory of unisal forgets where it began")
+    group.add_argument("--calibrate", metavar="VIDEO", help="measure it on a video")
+    group.add_argument("--weights", metavar="FILE|synthetic", help=WEIGHTS_HELP)
+    group.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
+    group.add_argument("--device", default="auto", metavar=DEVICES)
     _add_weights(command("weights", "checkpoints that models need: get them here, prove them", WEIGHTS_EXAMPLE))
 
     run = command(

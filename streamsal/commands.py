@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .catalog import models, progress_of, weights
+from .catalog import list_models, progress_of, weights
 from .cluster.scheduler import number_of_tasks, task_numbers
 from .errors import IncompleteRun, MissingInput, PlanMismatch, StreamsalError, UsageError
 from .tables import print_facts
@@ -305,6 +305,26 @@ def _offer_to_fetch(request: Request, progress: Progress) -> None:
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         for asset in missing:
             fetch(asset.name, progress=progress)
+
+
+def models(arguments: argparse.Namespace) -> int:
+    return calibrate(arguments) if arguments.calibrate else list_models(arguments)
+
+
+def calibrate(arguments: argparse.Namespace) -> int:
+    from .calibrate import as_rows
+    from .calibrate import calibrate as measure
+    from .devices import resolve_device
+    from .models import create_model
+    from .models.unisal import Unisal
+
+    options = dict(_option(text) for text in arguments.option)
+    device = resolve_device(arguments.device)
+    model = create_model(arguments.name or "unisal", weights=arguments.weights, device=device, **options)
+    if not isinstance(model, Unisal):
+        raise UsageError(f"{arguments.name} has no memory that warms up: --calibrate is for unisal")
+    print_facts(*as_rows(measure(Path(arguments.calibrate), model, device=str(device))), arguments.json)
+    return 0
 
 
 def bench(arguments: argparse.Namespace) -> int:

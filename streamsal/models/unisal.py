@@ -245,13 +245,12 @@ class Unisal:
     def begin(self, video: Video) -> State:
         size = self.size or network_size(self.domain, video.height, video.width)
         frame_size = video.height, video.width
-        n_chains = frames_per_step(self.domain, self.stride, video.frame_rate)
         finds_cuts = self.policy == "shot" and not self.static
         return State(
             size=size,
             resize=Lanczos(frame_size, size, device=self.device),
             thumbnails=Downscale(*frame_size, [CUT_SIZE], device=self.device) if finds_cuts else None,
-            memory=Memory(frame=None, chains=(Chain(),) * n_chains),
+            memory=Memory(frame=None, chains=(Chain(),) * self.chains(video.frame_rate)),
         )
 
     def step(self, batch: Batch, state: State) -> Result:
@@ -266,6 +265,9 @@ class Unisal:
             result = self.decode(batch, encoded, hidden, state)
         state.memory = replace(memory, frame=int(batch.frame[batch.present][-1]), chains=chains)
         return result
+
+    def chains(self, frame_rate: float) -> int:
+        return frames_per_step(self.domain, self.stride, frame_rate)
 
     def end(self, state: State) -> None:
         return None
@@ -364,6 +366,20 @@ class Unisal:
         reset, update, new = (torch.cat([gates[part] if gates else blank for gates in rows]) for part in range(3))
         return reset, update, new
 
+    def remembered(self, frames: Sequence[Encoded], hidden: Tensor | None) -> Tensor:
+        """The memory of all chains after a frame of each, (m, 256, h, w), from that before it; None is nothing."""
+        reset, update, new = (torch.cat([frame.gates[part] for frame in frames if frame.gates]) for part in range(3))
+        return self.network.remember((reset, update, new), torch.zeros_like(reset) if hidden is None else hidden)
+
+    def densities(self, frames: Sequence[Encoded], hidden: Tensor | None) -> Tensor:
+        """(n, H, W) log densities of frames, with the memory after each, (n, 256, h, w), or without any."""
+        return self.network.decoder(
+            torch.cat([frame.coarse for frame in frames]),
+            hidden,
+            torch.cat([frame.skip_2x for frame in frames]),
+            torch.cat([frame.skip_4x for frame in frames]),
+        )
+
     def decode(
         self, batch: Batch, encoded: Mapping[int, Encoded], hidden: Mapping[int, Tensor], state: State
     ) -> Result:
@@ -371,12 +387,8 @@ class Unisal:
         blank, found = self.blank(state.size), [torch.zeros(0, *state.size, device=self.device)]
         for together in self.passes(np.flatnonzero(batch.wanted), len(batch.frame)):
             slots = range(together.start, together.stop)
-            maps = self.network.decoder(
-                torch.cat([encoded[slot].coarse for slot in slots]),
-                None if self.static else torch.cat([hidden.get(slot, blank) for slot in slots]),
-                torch.cat([encoded[slot].skip_2x for slot in slots]),
-                torch.cat([encoded[slot].skip_4x for slot in slots]),
-            )
+            memories = None if self.static else torch.cat([hidden.get(slot, blank) for slot in slots])
+            maps = self.densities([encoded[slot] for slot in slots], memories)
             found.append(maps[torch.from_numpy(batch.wanted[together]).to(self.device)])
         return Result(frame=batch.frame[batch.wanted], values={"log_density": torch.cat(found)})
 
