@@ -6,6 +6,8 @@ Names are looked up when they are used, so that `import streamsal` costs nothing
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -54,3 +56,17 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+class _Package(types.ModuleType):
+    """Where a public function and its module share a name (decode, merge, render), the name is the function's.
+
+    Importing a submodule sets it as an attribute of its package, and would hide the function from then on.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -274,6 +274,7 @@ def _what(model: str = "deepgaze_iie", *, submit: bool = False, preset: bool = T
         group.add_argument("--backend", choices=("own", "reference"), help="reference: the authors' own package")
     _add_commercial_only(group)
     group.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
+    group.add_argument("--as-density", action="store_true", help="make densities of saliency maps, by a stated rule")
     _add_positions(group)
     group.add_argument("--long-side", type=_positive, metavar="PX", help="make frames smaller for the model")
     group.add_argument("--px-per-degree", type=float, metavar="X", help="the video's scale; fits it to the model's")

@@ -659,6 +659,8 @@ def _request(arguments: argparse.Namespace, tasks: int | None) -> Request:
         options["center_bias"] = False
     if arguments.backend:
         options["backend"] = arguments.backend
+    if arguments.as_density:
+        options["as_density"] = True
     if arguments.clip_preset:
         options["slow_first"] = True
     return Request(

@@ -40,7 +40,7 @@ def exported(maps: Maps, native: bool) -> Output:
 
 
 def as_it_is(maps: Maps) -> str:
-    return "is a density only without --native" if maps.first.is_density else "is no density"
+    return "is a density only without --native" if maps.first.is_density else "is no density (see --as-density)"
 
 
 def summary(maps: Maps, frame: int, native: bool) -> list[int | str]:

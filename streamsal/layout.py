@@ -126,6 +126,8 @@ def describe(output: Output, store_dtype: str) -> dict[str, str]:
     """Attributes of an output's dataset: what a reader with h5py alone has to know."""
     readback = output.readback and json.dumps(asdict(output.readback))
     found = {"kind": output.kind, "units": output.units, "readback": readback or ""}
+    if output.rule:
+        found["rule"] = output.rule
     if output.kind in ("log_density", "priority"):
         found["how_to_read"] = _how_to_read(output, stored_dtype(output, store_dtype))
     return found

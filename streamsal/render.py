@@ -211,12 +211,14 @@ class _Drawer:
                 opacity=film.opacity,
                 legend=film.legend,
                 difference_of=film.content.difference_of,
+                unit=self._shown.unit,
             )
         density = None if hole else self._shown.at(number)
         maximum = film.maximum
         if film.scale == "frame" and density is not None:
             maximum = max(self._shown.least, float(np.abs(density).max()))
-        caption = f"gaze, max of {film.scale}" if film.content.gaze_sigma_px else f"max of {film.scale}"
+        of_what = "gaze, " if film.content.gaze_sigma_px else "no density, " if self._shown.unit == "x mean" else ""
+        caption = f"{of_what}max of {film.scale}"
         drawn = painter(
             picture, density, maximum=maximum, caption=caption, marks=self._marks(number), note=self._note(number)
         )

@@ -16,7 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from ..cluster import slurm
 from ..errors import DeviceError, Held, MissingInput, StreamsalError
 from ..files import make_folder, write_bytes, write_error
 from ..heartbeat import read_heartbeat
@@ -24,6 +23,7 @@ from ..models import MODELS
 from ..plan import Plan, PlannedVideo, array_spec, counted, tasks_named
 from ..progress import Progress
 from ..signals import Stop, stopped
+from . import slurm
 from .slurm import Resources, Submission
 
 # Not measured: about 15 % of an RTX 2080 Ti's peak under float16, as networks of many small convolutions reach it, and

@@ -55,9 +55,9 @@ class Stamp:
 Drawing = tuple[np.ndarray, np.ndarray]  # (h, w, 3) RGB and (h, w) opacity, 0 to 1
 
 
-def scale_legend(table: np.ndarray, maximum: float, scale: str, height: int, width: int) -> Drawing:
-    """A bar of the table's colors from 0 to `maximum` times uniform, for a picture of `height` x `width`."""
-    low, high, caption = text("0"), text(f"{_digits(maximum)} x uniform"), text(scale)
+def scale_legend(table: np.ndarray, maximum: float, unit: str, scale: str, height: int, width: int) -> Drawing:
+    """A bar of the table's colors from 0 to `maximum` in `unit`, for a picture of `height` x `width`."""
+    low, high, caption = text("0"), text(f"{_digits(maximum)} {unit}"), text(scale)
     length = max(low.shape[1] + 12 + high.shape[1], caption.shape[1])
     bar = np.repeat(table[np.linspace(0, 255, length).astype(int)][None], 7, axis=0)
     drawing = np.zeros((29, length, 3))

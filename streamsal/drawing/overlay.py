@@ -51,7 +51,7 @@ class Painter:
     """Draws maps in one style. Holds swscale contexts, so make one per thread.
 
     `difference_of`: the names of two models; maps are then differences, from -maximum to maximum, and the film below is
-    gray, because no two colors stand out from every film.
+    gray, because no two colors stand out from every film. `unit`: of the maps, for the legend.
     """
 
     def __init__(
@@ -63,11 +63,13 @@ class Painter:
         opacity: float,
         legend: bool,
         difference_of: tuple[str, str] | None = None,
+        unit: str = "x uniform",
     ) -> None:
         self.canvas = canvas
         self.style: Style = style
         self.legend = legend
         self.difference_of = difference_of
+        self._unit = unit
         self._table = table
         self._enlarge = VideoReformatter()
         self._conform = VideoReformatter()
@@ -219,7 +221,7 @@ class Painter:
             elif self.difference_of:
                 rgb, opacity = difference_legend(self._table, key[0], self.difference_of, height, width)
             else:
-                rgb, opacity = scale_legend(self._table, key[0], key[1], height, width)
+                rgb, opacity = scale_legend(self._table, key[0], self._unit, key[1], height, width)
             self._stamps[key] = Stamp.of(rgb, opacity, self.canvas)
         return self._stamps[key]
 

@@ -97,7 +97,7 @@ def contact_sheet(
         frames = chosen_frames(found, known, MOST_PICTURES)
         maximum = film_maximum(shown, check_stop)
         tiles = _tiles(content, index, shown, frames, maximum, table, check_stop)
-    write_bytes(output, encode_png(laid_out(tiles, title, table, maximum)))
+    write_bytes(output, encode_png(laid_out(tiles, title, table, f"{maximum:.3g} {shown.unit}")))
     return output
 
 
@@ -131,13 +131,13 @@ def _tiles(
     return tiles
 
 
-def laid_out(tiles: list[Tile], title: str, table: np.ndarray, maximum: float) -> np.ndarray:
+def laid_out(tiles: list[Tile], title: str, table: np.ndarray, scale: str) -> np.ndarray:
     """(H, W, 3) uint8: a line that says what is seen, and the pictures row by row with their numbers and times."""
     height, width = next((tile.rgb.shape[:2] for tile in tiles if tile.rgb is not None), (90, 160))
     columns = columns_of(height, width, len(tiles))
     rows = -(-len(tiles) // columns)
     down, across = height + CAPTION_PX + GAP_PX, width + GAP_PX
-    header = _header(title, table, maximum, max(columns * across - GAP_PX, 560))
+    header = _header(title, table, scale, max(columns * across - GAP_PX, 560))
     sheet = np.full((HEADER_PX + rows * down, header.shape[1] + 2 * GAP_PX, 3), PAPER, np.uint8)
     sheet[GAP_PX : GAP_PX + header.shape[0], GAP_PX:-GAP_PX] = header
     for number, tile in enumerate(tiles):
@@ -150,10 +150,10 @@ def laid_out(tiles: list[Tile], title: str, table: np.ndarray, maximum: float) -
     return sheet
 
 
-def _header(title: str, table: np.ndarray, maximum: float, width: int) -> np.ndarray:
+def _header(title: str, table: np.ndarray, scale: str, width: int) -> np.ndarray:
     """Title at the left; what lines and colors mean at the right, in letters half as large where there is no room."""
     header = np.full((HEADER_PX - 2 * GAP_PX, width, 3), PAPER, np.uint8)
-    lines, scale = "lines hold 50% and 90%", f"{maximum:.3g} x uniform"
+    lines = "lines hold 50% and 90%"
     dot = 2 if 12 * (len(title) + len(lines) + len(scale)) + 200 < width else 1
     bar = width - 6 * dot * (len(scale) + 1) - 120
     _write(header[8:], title, INK, 0, dot)

@@ -29,9 +29,13 @@ UNIFORM_SHARE = 1 / 8  # times uniform, added to densities that are compared
 
 
 class Shown(Protocol):
-    """Maps to be drawn. `least`: the smallest maximum of a scale, so that next to nothing is not shown as much."""
+    """Maps to be drawn. `least`: the smallest maximum of a scale, so that next to nothing is not shown as much.
+
+    `unit`: of what is drawn; a saliency map, which is no density, is drawn relative to its own mean.
+    """
 
     least: float
+    unit: str
 
     def at(self, frame: int) -> np.ndarray | None:
         """(h, w) float32 of any frame of the video, turned as shown; None where there is nothing to show."""
@@ -48,7 +52,8 @@ class Shown(Protocol):
 
 
 class Densities:
-    """Density of any frame of a video relative to uniform, as shown, at a size for drawing; None where it has no map.
+    """Density of any frame of a video relative to uniform, or a saliency map relative to its mean, as shown, at a size
+    for drawing; None where it has no map.
 
     `size` (height, width): read back at that size instead of the stored one. Safe to share between threads. Holds a few
     maps, however long the video.
@@ -58,6 +63,7 @@ class Densities:
 
     def __init__(self, maps: Maps, index: VideoIndex, between: Between, *, size: tuple[int, int] | None = None) -> None:
         self.maps, self._size = maps, size
+        self.unit = "x mean" if maps.first.kind == "saliency_map" else "x uniform"
         self._seconds, self._between = index.pts_seconds, between
         self._step = int(maps.info["every"])
         self._recent: OrderedDict[int, np.ndarray | None] = OrderedDict()
@@ -124,6 +130,7 @@ class Differences:
     """
 
     least = SMALL_BITS
+    unit = "bits"
 
     def __init__(self, first: Densities, second: Densities) -> None:
         self._first, self._second = first, second
@@ -149,6 +156,7 @@ class GazeDensities:
     """The density of recorded gaze: a Gaussian of `sigma_px` displayed pixels around every mark; 0 without one."""
 
     least = FLAT
+    unit = "x uniform"
 
     def __init__(self, track: GazeTrack, index: VideoIndex, sigma_px: float) -> None:
         self._track, self._sigma_px = track, sigma_px

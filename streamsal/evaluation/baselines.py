@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..density import full_size
 from ..errors import BadInput, MissingInput, UsageError
-from ..evaluation import metrics
 from ..models.spec import Readback
+from . import metrics
 
 UNIFORM_SHARE = 0.01  # of a center bias, so that no place is impossible
 

@@ -13,27 +13,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from .. import __version__
-from ..density import full_size
+from ..density import enlarged
 from ..devices import device_name, resolve_device
 from ..errors import BadInput, MissingInput, Stopped, UsageError
-from ..evaluation import metrics
 from ..files import make_folder, replacing, write_bytes, writing
 from ..gaze.read import read_gaze
 from ..gaze.table import Gaze, named
 from ..layout import DONE
 from ..maps import Maps
 from ..merge import Run, open_run
-from ..models.spec import Readback
 from ..progress import Progress
 from ..signals import Stop
+from . import metrics
 from .averages import Means, cell, summarize, write_table
 from .baselines import UNIFORM_SHARE, center_bias, read_log_density, resized
 from .fit_density import Fit, Sample, fit_density, shrunk
@@ -303,10 +301,8 @@ def read_maps(maps: Maps, frames: np.ndarray, device: torch.device) -> Tensor:
     native = torch.from_numpy(np.stack([maps.output(output.name, int(frame)) for frame in frames])).to(device)
     if output.kind == "log_density":
         _check_stored(native, maps, frames)
-    if output.is_density:
-        constants = {name: torch.from_numpy(array).to(device) for name, array in maps.constants.items()}
-        return full_size(native, maps.height, maps.width, cast(Readback, output.readback), constants)
-    return interpolate(native[:, None], (maps.height, maps.width), mode="bilinear", align_corners=False)[:, 0]
+    constants = {name: torch.from_numpy(array).to(device) for name, array in maps.constants.items()}
+    return enlarged(native, maps.height, maps.width, output, constants)
 
 
 def _check_stored(native: Tensor, maps: Maps, frames: np.ndarray) -> None:

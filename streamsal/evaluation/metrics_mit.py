@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..evaluation import metrics
+from . import metrics
 
 EPSILON = 2.0**-52  # MATLAB's eps
 JITTER = 1e-7  # AUC_Judd.m

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..evaluation import metrics, metrics_mit
+from . import metrics, metrics_mit
 
 UNIFORM_SHARE = 0.01  # of a saliency map that is taken for a density as it is, so that no place is impossible
 

@@ -85,7 +85,8 @@ class Output:
     """One thing computed for every owned frame, stored as a dataset called `name`; see the file format in docs/.
 
     `priority` is the kind of a map that `readback` makes a log density of. `exact`: stored as float32, whatever
-    precision the run stores its densities in. `scalar`: one number per frame, shape (n,).
+    precision the run stores its densities in. `scalar`: one number per frame, shape (n,). `rule`: how it was made of
+    what the model gives, where that is not the model's own.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Output:
     readback: Readback | None = None
     exact: bool = False
     scalar: bool = False
+    rule: str = ""
 
     @property
     def is_density(self) -> bool:

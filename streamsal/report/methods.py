@@ -90,6 +90,8 @@ def paragraph(measured: Sequence[Measured]) -> str:
     step = int(info["every"])
     per = "each frame" if step == 1 else f"every {ordinal(step)} frame"
     sentences = [f"{what} were predicted with {info['model']}{of_weights} for {per} of {_videos(measured)}."]
+    if first.maps.first.rule:
+        sentences.append(f"Densities were made of the model's maps: {first.maps.first.rule}.")
     seen = sorted({(int(m.maps.info["model_width"]), int(m.maps.info["model_height"])) for m in measured})
     shown = sorted({(m.maps.width, m.maps.height) for m in measured})
     if seen == shown:

@@ -29,7 +29,9 @@ class Saliency:
             raise PlanMismatch(f"{run} is another saliency run than when the plan was made: plan a new run with -o")
         self._maps: Maps = open_run(run)[name_there(run, plan, video)]
         if not self._maps.first.is_density:
-            raise UsageError(f"{run} holds {self._maps.first.name}, no densities: pool by a run of a saliency model")
+            raise UsageError(
+                f"{run} holds {self._maps.first.name}, no densities: pool by a run that does (--as-density)"
+            )
         scale = min(1.0, LONG_SIDE_PX / max(self._maps.height, self._maps.width))
         self._size = round(self._maps.height * scale) or 1, round(self._maps.width * scale) or 1
 

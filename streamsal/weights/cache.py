@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 import shutil
+import tarfile
+import zlib
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,7 +20,7 @@ from ..errors import BadInput, MissingInput, MissingWeights, WriteError
 from ..files import make_folder, replacing, write_bytes
 from ..locks import lock
 from ..progress import Progress
-from ..weights import formats
+from . import formats
 from .assets import ASSETS, Asset, asset_named
 
 SYNTHETIC = "synthetic"  # in place of a path: stand-in weights, see synthetic.py
@@ -188,6 +190,8 @@ def _fetch(asset: Asset, path: Path, progress: Progress) -> None:
 def _keep(asset: Asset, part: Path, path: Path) -> None:
     """Gives a file that has arrived its name, if it is what was asked for; else it is removed."""
     try:
+        if asset.archived:
+            _unpack(asset, part)
         formats.require(part, *asset.kinds)
         if asset.sha256 or record(asset):
             sent = f"what {address(asset)} sent is"
@@ -196,6 +200,21 @@ def _keep(asset: Asset, part: Path, path: Path) -> None:
         part.unlink()
         raise
     os.replace(part, path)
+
+
+def _unpack(asset: Asset, part: Path) -> None:
+    """Puts the asset's file in the place of the archive that it came in."""
+    sent = f"what {address(asset)} sent"
+    try:
+        with tarfile.open(part) as archive:
+            member = next((one for one in archive if one.isfile() and Path(one.name).name == asset.file), None)
+            inside = archive.extractfile(member) if member else None
+            if inside is None:
+                raise BadInput(f"{sent} is an archive without {asset.file} in it")
+            with replacing(part) as whole, whole.open("wb") as file:
+                shutil.copyfileobj(inside, file)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise BadInput(f"{sent} is no archive, or one that is cut off: {formats.KINDS[formats.kind(part)]}") from error
 
 
 def address(asset: Asset) -> str:

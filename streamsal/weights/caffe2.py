@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..errors import BadInput, MissingInput
-from ..weights import formats
+from . import formats
 
 NUMBERS = re.compile(r"f[248]|[iu][1248]|b1")
 

@@ -12,7 +12,7 @@ TABLE = colormap("inferno")
 @pytest.mark.parametrize("maximum", [4.0, 15.4, 123.4, 0.0456, 31000.0])
 @pytest.mark.parametrize("scale", ["video", "frame"])
 def test_any_maximum_can_be_written(maximum: float, scale: str) -> None:
-    rgb, opacity = scale_legend(TABLE, maximum, f"max of {scale}", 1080, 1920)
+    rgb, opacity = scale_legend(TABLE, maximum, "x uniform", f"max of {scale}", 1080, 1920)
     assert rgb.shape[:2] == opacity.shape
     assert 0 < opacity.max() <= 1
 
@@ -20,7 +20,7 @@ def test_any_maximum_can_be_written(maximum: float, scale: str) -> None:
 @pytest.mark.parametrize("size", [(64, 160), (270, 480), (1080, 1920), (2160, 3840), (1920, 1080)])
 def test_a_legend_is_readable_and_small_at_every_size(size: tuple[int, int]) -> None:
     drawings: list[Drawing] = [
-        scale_legend(TABLE, 12, "max of video", *size),
+        scale_legend(TABLE, 12, "x uniform", "max of video", *size),
         contour_legend({"50%": TABLE[9]}, *size),
         difference_legend(TABLE, 3, ("a", "b"), *size),
     ]
@@ -33,7 +33,7 @@ def test_a_legend_is_readable_and_small_at_every_size(size: tuple[int, int]) -> 
 
 
 def test_the_bar_runs_from_the_first_color_to_the_last() -> None:
-    rgb, _ = scale_legend(TABLE, 12, "max of video", 270, 480)
+    rgb, _ = scale_legend(TABLE, 12, "x uniform", "max of video", 270, 480)
     row = rgb[8]
     colored = np.flatnonzero((row == TABLE[255]).all(axis=-1))
     assert (row[6] == TABLE[0]).all()

@@ -62,7 +62,7 @@ def test_a_hole_keeps_its_place_and_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("n", "size"), [(1, (96, 160)), (3, (96, 160)), (5, (160, 96)), (40, (30, 40))])
 def test_any_number_of_pictures_of_any_shape_fits(n: int, size: tuple[int, int]) -> None:
     tiles = [Tile(frame=k, seconds=k / 25, rgb=np.full((*size, 3), 200, np.uint8) if k else None) for k in range(n)]
-    sheet = laid_out(tiles, "a film of a long name that goes on.mp4  deepgaze_iie", TABLE, 12.3)
+    sheet = laid_out(tiles, "a film of a long name that goes on.mp4  deepgaze_iie", TABLE, "12.3 x uniform")
     shown = (sheet == 200).all(axis=2).sum()
     assert shown == (n - 1) * size[0] * size[1]
     assert columns_of(*size, n) == min(n, 4 if size[1] > size[0] else 7)
