@@ -16,7 +16,8 @@ class Asset:
     `hub`: where torch.hub keeps it, below its folder. `megabytes`: 10^6 bytes by the number of its parameters, 0 where
     that says nothing. `commercial`: whether its licence allows commercial use; "unknown" where none is stated, which
     gives no right to it. `sha256`: as published, whole or its beginning; None where the publisher names none and the
-    first use records it. `instead`: the model to take where the file cannot be had.
+    first use records it. `instead`: the model to take where the file cannot be had. `archived`: `url` leads to a tar
+    archive, somewhere in which the file lies.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Asset:
     citation: str
     sha256: str | None = None
     instead: str | None = None
+    archived: bool = False
 
 
 def asset_named(name: str) -> Asset:
@@ -118,6 +120,7 @@ def _video_saliency(
     *,
     licence: str = "none stated for the weights (the code is MIT)",
     commercial: Literal["allowed", "unknown", "forbidden"] = "unknown",
+    archived: bool = False,
 ) -> Asset:
     return Asset(
         name=name,
@@ -131,6 +134,7 @@ def _video_saliency(
         commercial=commercial,
         citation=citation,
         instead="sigmotion",
+        archived=archived,
     )
 
 
@@ -261,11 +265,12 @@ ASSETS = {
         *(
             _video_saliency(
                 name,
-                f"checkpoint of STAViS, {about}, split 1, in an archive with others: unpack it and import this one",
+                f"checkpoint of STAViS, {about}, split 1",
                 f"{file}_split1_save_60.pth",
                 "http://cvsp.cs.ntua.gr/research/stavis/data/pretrained_models.tar.gz",
                 87,
                 STAVIS,
+                archived=True,
             )
             for name, about, file in (
                 ("stavis", "audio-visual", "audiovisual"),

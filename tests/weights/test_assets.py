@@ -20,7 +20,7 @@ CLIPS = [name for name, asset in ASSETS.items() if asset.instead is None]
 def test_every_asset_says_where_it_is_from_and_on_what_terms() -> None:
     for name, asset in ASSETS.items():
         assert asset.name == name and asset.url.startswith(("https://", "http://cvsp.cs.ntua.gr/"))  # has no other
-        elsewhere = "in an archive" in asset.about or "drive.usercontent.google.com" in asset.url
+        elsewhere = asset.archived or "drive.usercontent.google.com" in asset.url
         assert elsewhere or asset.url.endswith("/" + asset.file)
         assert asset.licence and asset.citation and asset.commercial in ("allowed", "unknown", "forbidden")
         assert set(asset.kinds) < formats.KINDS.keys()

@@ -6,9 +6,11 @@ import io
 import os
 import re
 import shutil
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -98,6 +100,43 @@ def test_what_is_fetched_is_found_and_nothing_else_is_left(site: Site, home: Pat
     assert files(home) == [".deepgaze2e.pth.lock", "deepgaze2e.pth", "deepgaze2e.pth.json"]
     assert weights.fetch("deepgaze_iie", progress=QUIET) == path
     assert site.served == [(PATH, None)]
+
+
+def archive_of(*files: tuple[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in files:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def test_a_file_is_taken_out_of_the_archive_it_is_published_in(site: Site, home: Path, checkpoint: Path) -> None:
+    asset, body = weights.ASSETS["stavis"], checkpoint.read_bytes()
+    address = urlsplit(asset.url).path
+    site.files[address] = archive_of(("models/resnet.pth", b"other"), (f"models/av/{asset.file}", body))
+    assert weights.fetch("stavis", progress=QUIET).read_bytes() == body
+    assert files(home) == [f".{asset.file}.lock", asset.file, f"{asset.file}.json"]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (archive_of(("models/resnet.pth", b"other")), "is an archive without audiovisual_split1_save_60.pth in it"),
+        (
+            archive_of(("models/resnet.pth", b"other"))[:60],
+            "is no archive, or one that is cut off: compressed with gzip",
+        ),
+        (b"no archive at all", "is no archive, or one that is cut off: a text"),
+    ],
+)
+def test_an_archive_without_the_file_is_not_kept(site: Site, home: Path, body: bytes, said: str) -> None:
+    asset = weights.ASSETS["stavis"]
+    site.files[urlsplit(asset.url).path] = body
+    with pytest.raises(BadInput, match=said):
+        weights.fetch("stavis", progress=QUIET)
+    assert files(home) == [f".{asset.file}.lock"]
 
 
 def test_torch_hub_s_files_are_not_fetched_again(site: Site, home: Path, checkpoint: Path, tmp_path: Path) -> None:
