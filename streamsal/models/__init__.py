@@ -130,6 +130,14 @@ MODELS: dict[str, Entry] = {
         "CC-BY-NC-SA-4.0 (no commercial use)",
         "42 GMAC",
     ),
+    "vinet_a": Entry(
+        module="streamsal.models.vinet_a",
+        summary="saliency map of each frame of a video from a second before and after it: a SlowFast of actions",
+        licence="CC-BY-NC-SA-4.0 (no commercial use)",
+        kind="saliency_map",
+        weights=("vinet_a",),
+        cost="207 GMAC",
+    ),
     "tased": Entry(
         module="streamsal.models.tased",
         summary="saliency map of each frame of a video from the last 32: an S3D, decoded to where its maxima were",

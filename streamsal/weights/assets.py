@@ -247,6 +247,16 @@ ASSETS = {
             commercial="forbidden",
         ),
         _video_saliency(
+            "vinet_a",
+            "checkpoint of ViNet-A, DHF1K, in an archive with others: unpack it and import this one",
+            "ViNet_A_DHF1K_no_split_neck_32_kldiv_cc___6_0.pt",
+            _drive("12UeAsdiD2xPLmoLRDcE_HjAUjxFdmw5N"),
+            155,
+            VINET_S,
+            licence="CC-BY-NC-SA-4.0 (no commercial use)",
+            commercial="forbidden",
+        ),
+        _video_saliency(
             "tased",
             "checkpoint of TASED-Net",
             "TASED_updated.pt",

@@ -28,6 +28,7 @@ TELLING = {
     "score_dsn.0.side_prep.weight": "a checkpoint of stavis or stavis_visual",
     "visual_model.backbone.base1.0.conv_s.weight": "a checkpoint of avinet",
     "backbone.base1.0.conv_s.weight": "a checkpoint of vinet or vinet_s",
+    "neck.conv_slow.0.weight": "a checkpoint of vinet_a",
     "convtsp4.13.weight": "a checkpoint of tased",
     "coarse_gaussians_dhf1k": "a checkpoint of unisal",
     "layer4.2.conv3.weight": "a ResNet without any readout",

@@ -86,8 +86,8 @@ def run(
             results.append(model.step(batch, state))
         pictures.zero_()
         rank += len(taken)
-    last = model.end(state)
-    results += [last] if last else []
+    while (last := model.end(state)) is not None:
+        results.append(last)
     found = [int(frame) for result in results for frame in result.frame]
     assert found == sorted(set(found)), "a frame has one result, in order"
     return {
