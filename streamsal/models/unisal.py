@@ -241,6 +241,7 @@ class Unisal:
         self.policy = policy
         self.size = size
         self.device = device
+        self.one_by_one = device.type == "cpu"
 
     def begin(self, video: Video) -> State:
         size = self.size or network_size(self.domain, video.height, video.width)
@@ -325,7 +326,7 @@ class Unisal:
         return found
 
     def passes(self, slots: Iterable[int], n_slots: int) -> list[slice]:
-        if self.device.type == "cpu":
+        if self.one_by_one:
             return [slice(slot, slot + 1) for slot in slots]
         return [slice(0, n_slots)] if list(slots) else []
 

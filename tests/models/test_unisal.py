@@ -167,6 +167,20 @@ def test_shards_compute_the_same_bits(policy: str, shards: int) -> None:
         assert_same(part, whole, range(start, stop))
 
 
+def test_slots_computed_together_are_as_those_computed_one_by_one() -> None:
+    """As on a GPU: all slots of a batch at once, the wanted and the others."""
+    model = unisal.build("synthetic", device="cpu", step="auto", height=64, width=96)
+    assert isinstance(model, Unisal)
+    model.one_by_one = False
+    window = model.spec.window(RATE)
+    whole = whole_of("anchored")
+    for start, stop in ((0, 9), (CHAINS * SEGMENT - 3, CHAINS * SEGMENT + 2)):
+        part = run(model, CLIP, range(max(0, start - window.past), stop), wanted=range(start, stop), frame_rate=RATE)
+        assert sorted(part) == list(range(start, stop))
+        for frame in part:
+            np.testing.assert_allclose(part[frame], whole[frame], rtol=0, atol=TOLERANCE)
+
+
 @cache
 def whole_of(policy: str) -> dict[int, np.ndarray]:
     return run(made(state=policy, step="auto", **SMALL), CLIP, range(len(CLIP)), frame_rate=RATE)
