@@ -37,7 +37,7 @@ MIXED = {
 
 
 class Base1(nn.Module):
-    """What becomes of a frame before anything but its neighbors in time has a say.
+    """The first stage, in parts that need a few frames each.
 
     first   (n, 3, h, w) pictures -> (n, 64, h / 2, w / 2)
     early   (7 + 2 k, 64, h / 2, w / 2) -> (1 + k, 192, h / 4, w / 4), each from 7 consecutive rows, two rows apart
@@ -62,12 +62,12 @@ class Base1(nn.Module):
 
 
 class Later(nn.Module):
-    """What `Base1` gave (t, 192, h, w) -> (t, 480, h / 2, w / 2), (t / 2, 832, h / 4, w / 4) and, before base4, its
-    halved input (t / 4, 832, h / 4, w / 4)."""
+    """base2 and base3: (t, 192, h, w) -> (t, 480, h / 2, w / 2), (t / 2, 832, h / 4, w / 4), and the higher of each two
+    frames of the latter, which base4 has its input from."""
 
     def __init__(self, weights: Weights, prefix: str = ""):
         super().__init__()
-        self.base2, self.base3 = (stage(weights, f"{prefix}{name}") for name in ("base2", "base3"))
+        self.base2, self.base3 = (stage(weights, prefix, name) for name in ("base2", "base3"))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         y2 = self.base2(functional.max_pool2d(x, 3, 2, 1))
@@ -77,12 +77,11 @@ class Later(nn.Module):
 
 def base4(weights: Weights, prefix: str = "") -> nn.Module:
     """(t, 832, h, w) -> (t, 1024, h, w)."""
-    return stage(weights, f"{prefix}base4")
+    return stage(weights, prefix, "base4")
 
 
-def stage(weights: Weights, name: str) -> nn.Module:
-    blocks = (key for key in MIXED if key.startswith(name.rsplit(".", 1)[-1]))
-    return nn.Sequential(*(Mixed(weights, f"{name}.{key.rsplit('.', 1)[-1]}") for key in blocks))
+def stage(weights: Weights, prefix: str, name: str) -> nn.Module:
+    return nn.Sequential(*(Mixed(weights, f"{prefix}{key}") for key in MIXED if key.startswith(f"{name}.")))
 
 
 class Mixed(nn.Module):
@@ -115,7 +114,7 @@ class Conv(nn.Module):
         self.over_time = weight.shape[2] > 1
         kernel = weight[..., 0] if self.over_time else weight[:, :, 0]
         pads = [size // 2 if padded else 0 for size in kernel.shape[2:]]
-        self.stride, self.padding = ([stride, 1] if self.over_time else [stride] * 2), pads
+        self.stride, self.padding = (stride, 1 if self.over_time else stride), pads
         self.weight = constant(kernel)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -96,13 +96,16 @@ def build(
 def meant(weights: Any) -> str:
     """Which of the networks of this file a checkpoint that did not fit is of, by its shapes; or nothing."""
     with suppress(StreamsalError):
-        found = weights if isinstance(weights, Mapping) else checkpoints.read(Path(weights))
+        found = decoder(checkpoints.bare(weights if isinstance(weights, Mapping) else checkpoints.read(Path(weights))))
         for variant, frames in (*(("vinet", frames) for frames in FRAMES), ("vinet_s", 32)):
-            wanted = template(frames, grouped=variant == "vinet_s")
-            if found.keys() == wanted.keys() and all(found[key].shape == wanted[key].shape for key in wanted):
+            if found == decoder(template(frames, grouped=variant == "vinet_s")):
                 option = "" if frames == 32 else f" --option frames={frames}"
                 return f"; by its shapes it is one for --model {variant}{option}"
     return ""
+
+
+def decoder(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(getattr(value, "shape", ())) for key, value in weights.items() if key.startswith("decoder.")}
 
 
 class Prepared:

@@ -104,8 +104,7 @@ def test_what_is_shared_by_clips_is_what_each_would_compute(name: str) -> None:
         np.testing.assert_allclose(saliency, whole(sliding, film(n), members), rtol=0, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("first", sliding_clip.FIRSTS)
-@pytest.mark.parametrize("name", ["vinet_s", "tased"])
+@pytest.mark.parametrize(("name", "first"), [("vinet_s", "replicate"), ("vinet_s", "reverse"), ("tased", "replicate")])
 def test_shards_with_warm_up_equal_the_whole_to_the_bit(name: str, first: str) -> None:
     sliding, n = model(name, first), 70
     window = sliding.spec.window(25)
