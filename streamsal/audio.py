@@ -30,6 +30,7 @@ from av.stream import Discard
 from .errors import VideoError
 from .index import VideoIndex
 from .models.spec import AudioWindow
+from .numbering import NO_TIME
 from .packets import packets_of
 
 SEGMENT = 30  # seconds decoded together; whole seconds hold whole samples at every rate, so all grids meet there
@@ -175,7 +176,7 @@ class Track:
                     stream=stream.index,
                     rate_hz=frame.sample_rate,
                     first=_seconds(frame) or 0.0,
-                    seekable=not index.segment[-1],
+                    seekable=_clock_rises(index),
                 )
         return None
 
@@ -251,6 +252,12 @@ class Track:
             yield frame
         if not beyond:
             self.end = end
+
+
+def _clock_rises(index: VideoIndex) -> bool:
+    """Whether a time means one place of the file: in joined recordings it may mean several."""
+    dts = index.packet_dts[index.packet_dts != NO_TIME]
+    return bool((np.diff(dts) * index.time_base[0] > -MARGIN * index.time_base[1]).all())
 
 
 def _opened(path: str) -> InputContainer:

@@ -15,6 +15,7 @@ from streamsal import audio
 from streamsal.audio import Moments, Recording, Sound, resample
 from streamsal.index import VideoIndex, index_video
 from streamsal.models.spec import AudioWindow
+from streamsal.prepare import Request, make_plan
 
 FPS = 5
 RATE = 22050
@@ -39,13 +40,16 @@ def write(
     n_frames: int = 175,
     frame_pts: Callable[[int], int] = lambda number: 200 * number,
     sound: Callable[[np.ndarray], np.ndarray] = bells,
+    gop: int = 10,
+    lost: range = range(0),
 ) -> VideoIndex:
-    """Small pictures at `frame_pts` milliseconds, and `sound` in all channels from second `begin` on."""
+    """Small pictures at `frame_pts` milliseconds, and `sound` in all channels from second `begin` on, but for the
+    packets that begin in the seconds `lost`."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=1000, options={"threads": "1"})
         video.width = video.height = 32
         video.codec_context.time_base = Fraction(1, 1000)
-        video.codec_context.gop_size = 10
+        video.codec_context.gop_size = gop
         track = container.add_stream(codec, rate=rate, layout=layout) if codec else None
         container.start_encoding()
         packets = [packet for number in range(n_frames) for packet in _picture(video, frame_pts(number))]
@@ -53,7 +57,8 @@ def write(
         for number, packet in enumerate(packets):
             packet.duration = frame_pts(number + 1) - frame_pts(number)
         if track is not None:
-            packets += _encoded(track, rate, layout, begin, sound(begin + np.arange(int(seconds * rate)) / rate))
+            encoded = _encoded(track, rate, layout, begin, sound(begin + np.arange(int(seconds * rate)) / rate))
+            packets += [packet for packet in encoded if packet.pts * packet.time_base // 1 not in lost]
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             container.mux(packet)
     return index_video(path)
@@ -154,9 +159,49 @@ def test_outside_the_sound_there_is_silence(tmp_path: Path) -> None:
     assert np.count_nonzero(Sound.of(longer, WINDOW).row(19)) == round(0.2 * 4 * RATE)
 
 
+@pytest.mark.parametrize("file", ["hole.mkv", "hole.mp4"])
+def test_a_hole_is_silence_and_moves_nothing_behind_it(tmp_path: Path, file: str) -> None:
+    index = write(tmp_path / file, "aac", lost=range(2, 31))
+    for bell in BELLS:
+        late, height = found(index, bell)
+        assert (height < 1e-3) if 2 < bell < 31 else (abs(late) <= MILLISECOND and height > 0.4)
+
+
+def test_a_far_key_frame_costs_time_and_not_a_bit(tmp_path: Path) -> None:
+    """Matroska seeks by pictures alone; with one key frame in all it lands at the file's beginning."""
+    far, near = (write(tmp_path / f"{gop}.mkv", "aac", sound=noise, gop=gop) for gop in (1000, 10))
+    for frame in (151, 160, 174):
+        np.testing.assert_array_equal(Sound.of(far, WINDOW).row(frame), Sound.of(near, WINDOW).row(frame))
+
+
+def test_behind_a_jump_of_the_clock_there_is_silence(tmp_path: Path) -> None:
+    """Two recordings, one behind the other, both from time 0; a seek to second 33 could lead into either."""
+    parts = [write(tmp_path / f"{part}.ts", "aac", sound=noise) for part in (1, 2)]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(Path(part.path).read_bytes() for part in parts))
+    index = index_video(joined)
+    assert index.n_frames == 350
+    of_joined, of_first = Sound.of(index, WINDOW), Sound.of(parts[0], WINDOW)
+    for frame in (0, 100, 160, 171):
+        np.testing.assert_array_equal(of_joined.row(frame), of_first.row(frame))
+    assert not any(of_joined.row(frame).any() for frame in (182, 250, 340))
+
+
 def test_no_track_is_silence(tmp_path: Path) -> None:
     row = Sound.of(write(tmp_path / "mute.mp4", None), WINDOW).row(7)
     assert row.shape == (WINDOW.samples,) and row.dtype == np.float32 and not row.any()
+
+
+def test_planning_says_once_where_a_model_will_hear_nothing(tmp_path: Path) -> None:
+    said: list[str] = []
+    mute, heard = (
+        write(tmp_path / f"{name}.mp4", codec, seconds=1, n_frames=5) for name, codec in (("m", None), ("h", "aac"))
+    )
+    for model in ("stavis", "stavis_visual"):
+        request = Request(model=model, weights="synthetic")
+        for _ in range(2):
+            make_plan([mute.path, heard.path], tmp_path / model, request, say=said.append)
+    assert [line for line in said if "silence" in line] == ["m.mp4: it has no sound, so stavis hears silence"]
 
 
 def noise(seconds: np.ndarray) -> np.ndarray:
