@@ -214,8 +214,26 @@ class Encoded:
     gates: tuple[Tensor, Tensor, Tensor] | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What the pixels of a batch say: features by slot, slots that begin a shot, and what the next cut is found by."""
+
+    encoded: dict[int, Encoded]
+    cuts: set[int]
+    thumbnail: Tensor | None
+    change: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a density is made of: features, and the memory (1, 256, h, w) after the frame; none in `static`."""
+
+    encoded: Encoded
+    hidden: Tensor | None
+
+
 class Unisal:
-    """All in float32: a network this small is no faster in less, and float16 moves its densities by a few percent.
+    """All in float32: in float16 densities move by 0.04 in total variation.
 
     A CPU computes frames one by one, a GPU all slots of a batch at once, and the cell always all chains, so that no bit
     of a frame depends on its neighbors.
@@ -255,17 +273,50 @@ class Unisal:
         )
 
     def step(self, batch: Batch, state: State) -> Result:
-        with torch.autocast(self.device.type, enabled=False):
-            if self.static:
-                encoded = self.encode(batch, np.flatnonzero(batch.wanted), state)
-                return self.decode(batch, encoded, {}, state)
-            cuts, memory = self.cuts(batch, state)
-            visits, ends = plan_visits(batch, memory, cuts, anchored=self.policy != "relay")
-            encoded = self.encode(batch, [visit.slot for visit in visits], state)
-            hidden, chains = self.scan(visits, ends, encoded, memory.chains, state.size)
-            result = self.decode(batch, encoded, hidden, state)
-        state.memory = replace(memory, frame=int(batch.frame[batch.present][-1]), chains=chains)
+        known, memory = self.recall(batch, self.look(batch, state), state)
+        result = self.answer(batch, known, state)
+        state.memory = memory
         return result
+
+    def look(self, batch: Batch, state: State) -> Looked:
+        """What does not depend on the memory, for the state `relay` at least: there every present frame is encoded."""
+        cuts, thumbnail, change = self.cuts(batch, state)
+        if self.static:
+            slots = np.flatnonzero(batch.wanted).tolist()
+        else:
+            slots = [visit.slot for visit in self.plan(batch, cuts, state)[0]]
+        return Looked(encoded=self.encode(batch, slots, state), cuts=cuts, thumbnail=thumbnail, change=change)
+
+    def remember(self, batch: Batch, looked: Looked, state: State) -> dict[int, Known]:
+        known, state.memory = self.recall(batch, looked, state)
+        return known
+
+    def answer(self, batch: Batch, known: Mapping[int, Known], state: State) -> Result:
+        """The densities of wanted frames."""
+        found = [torch.zeros(0, *state.size, device=self.device)]
+        for together in self.passes(np.flatnonzero(batch.wanted).tolist(), len(batch.frame)):
+            frames = [known[slot] for slot in range(together.start, together.stop)]
+            memories = [frame.hidden for frame in frames if frame.hidden is not None]
+            maps = self.densities([frame.encoded for frame in frames], torch.cat(memories) if memories else None)
+            found.append(maps[torch.from_numpy(batch.wanted[together]).to(self.device)])
+        return Result(frame=batch.frame[batch.wanted], values={"log_density": torch.cat(found)})
+
+    def recall(self, batch: Batch, looked: Looked, state: State) -> tuple[dict[int, Known], Memory]:
+        """What is known of the frames to answer for, by slot, and the memory behind the batch."""
+        if self.static:
+            return {slot: Known(encoded=one, hidden=None) for slot, one in looked.encoded.items()}, state.memory
+        visits, ends = self.plan(batch, looked.cuts, state)
+        hidden, chains = self.scan(visits, ends, looked.encoded, state)
+        known = {
+            slot: Known(encoded=replace(one, gates=None), hidden=hidden.get(slot, self.blank(state.size)))
+            for slot, one in looked.encoded.items()
+            if batch.wanted[slot] or not self.one_by_one
+        }
+        frame = int(batch.frame[batch.present][-1])
+        return known, Memory(frame=frame, chains=chains, thumbnail=looked.thumbnail, change=looked.change)
+
+    def plan(self, batch: Batch, cuts: set[int], state: State) -> tuple[list[Visit], tuple[Goes, ...]]:
+        return plan_visits(batch, state.memory, cuts, anchored=self.policy != "relay")
 
     def chains(self, frame_rate: float) -> int:
         return frames_per_step(self.domain, self.stride, frame_rate)
@@ -290,11 +341,14 @@ class Unisal:
         chains = tuple(Chain(scan=hidden[row : row + 1]) for row in range(len(hidden)))
         state.memory = Memory(frame=None if frame < 0 else frame, chains=chains)
 
-    def cuts(self, batch: Batch, state: State) -> tuple[set[int], Memory]:
-        """Slots that begin a shot, by the rule of sigmotion, which looks at no later frame; none without `shot`."""
+    def cuts(self, batch: Batch, state: State) -> tuple[set[int], Tensor | None, float]:
+        """Slots that begin a shot, by the rule of sigmotion, which looks at no later frame; and what it goes on from.
+
+        None are looked for without `shot`.
+        """
         memory = state.memory
         if state.thumbnails is None:
-            return set(), memory
+            return set(), None, 0.0
         (thumbnails,) = state.thumbnails(batch.frames_nhwc)
         found, frame, change, before = set(), memory.frame, memory.change, memory.thumbnail
         for slot in range(batch.present.start, batch.present.stop):
@@ -305,9 +359,9 @@ class Unisal:
                 if change > CUT_CHANGE and change > CUT_RATIO * last:
                     found.add(slot)
             frame, before = int(batch.frame[slot]), thumbnail
-        return found, replace(memory, thumbnail=before, change=change)
+        return found, before, change
 
-    def encode(self, batch: Batch, slots: Iterable[int], state: State) -> dict[int, Encoded]:
+    def encode(self, batch: Batch, slots: Sequence[int], state: State) -> dict[int, Encoded]:
         """By slot. `slots` rise; on a GPU all of the batch are computed if any is wanted."""
         found: dict[int, Encoded] = {}
         for together in self.passes(slots, len(batch.frame)):
@@ -316,31 +370,29 @@ class Unisal:
             coarse, skip_2x, skip_4x = self.network.encode(x)
             gates = None if self.static else self.network.of_picture(coarse)
             for row, slot in enumerate(range(together.start, together.stop)):
-                one = slice(row, row + 1)
                 found[slot] = Encoded(
-                    coarse=coarse[one],
-                    skip_2x=skip_2x[one],
-                    skip_4x=skip_4x[one],
-                    gates=gates and (gates[0][one], gates[1][one], gates[2][one]),
+                    coarse=one_row(coarse, row),
+                    skip_2x=one_row(skip_2x, row),
+                    skip_4x=one_row(skip_4x, row),
+                    gates=gates and (one_row(gates[0], row), one_row(gates[1], row), one_row(gates[2], row)),
                 )
         return found
 
-    def passes(self, slots: Iterable[int], n_slots: int) -> list[slice]:
+    def passes(self, slots: Sequence[int], n_slots: int) -> list[slice]:
         if self.one_by_one:
             return [slice(slot, slot + 1) for slot in slots]
-        return [slice(0, n_slots)] if list(slots) else []
+        return [slice(0, n_slots)] if slots else []
 
     def scan(
         self,
         visits: Sequence[Visit],
         ends: Sequence[Goes],
         encoded: Mapping[int, Encoded],
-        before: Sequence[Chain],
-        size: tuple[int, int],
+        state: State,
     ) -> tuple[dict[int, Tensor], tuple[Chain, ...]]:
         """The memory after each visited frame, by slot, and the chains behind the last one."""
-        blank = self.blank(size)
-        chains = [{"nothing": blank, "scan": chain.scan, "ahead": chain.ahead} for chain in before]
+        blank = self.blank(state.size)
+        chains = [{"nothing": blank, "scan": chain.scan, "ahead": chain.ahead} for chain in state.memory.chains]
         found: dict[int, Tensor] = {}
         for wave in waves(visits):
             gates = self.gates(wave, encoded, blank, len(chains))
@@ -352,7 +404,7 @@ class Unisal:
                     after[which] = self.network.remember(gates, torch.cat(hidden)), sources
             for which, (hidden, sources) in after.items():
                 for row in sources:
-                    chains[row][which] = hidden[row : row + 1]
+                    chains[row][which] = one_row(hidden, row)
             found |= {visit.slot: chains[row]["scan"] for row, visit in wave.items() if visit.goes.scan}
         return found, tuple(
             Chain(scan=end.scan and chain[end.scan], ahead=end.ahead and chain[end.ahead])
@@ -381,22 +433,15 @@ class Unisal:
             torch.cat([frame.skip_4x for frame in frames]),
         )
 
-    def decode(
-        self, batch: Batch, encoded: Mapping[int, Encoded], hidden: Mapping[int, Tensor], state: State
-    ) -> Result:
-        """The densities of wanted frames."""
-        blank, found = self.blank(state.size), [torch.zeros(0, *state.size, device=self.device)]
-        for together in self.passes(np.flatnonzero(batch.wanted), len(batch.frame)):
-            slots = range(together.start, together.stop)
-            memories = None if self.static else torch.cat([hidden.get(slot, blank) for slot in slots])
-            maps = self.densities([encoded[slot] for slot in slots], memories)
-            found.append(maps[torch.from_numpy(batch.wanted[together]).to(self.device)])
-        return Result(frame=batch.frame[batch.wanted], values={"log_density": torch.cat(found)})
-
     def blank(self, size: tuple[int, int]) -> Tensor:
         """The memory of nothing, (1, 256, h, w)."""
         zeros = torch.zeros(1, CHANNELS, size[0] // COARSE, size[1] // COARSE, device=self.device)
         return zeros.contiguous(memory_format=torch.channels_last)
+
+
+def one_row(x: Tensor, row: int) -> Tensor:
+    """(1, ...) of (n, ...), a copy where there are others: a view keeps all of them in memory, and in a pickle."""
+    return x if len(x) == 1 else x[row : row + 1].clone(memory_format=torch.preserve_format)
 
 
 def plan_visits(

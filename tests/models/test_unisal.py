@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import pickle
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from runpy import run_path
@@ -15,7 +17,7 @@ from streamsal import density
 from streamsal.engine import predict
 from streamsal.errors import UsageError
 from streamsal.models import unisal
-from streamsal.models.spec import Batch, Readback, Video, Window
+from streamsal.models.spec import Batch, Readback, Result, Video, Window
 from streamsal.models.unisal import SEGMENT, WARM_UP, Memory, Unisal, network_size, plan_visits
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "video_saliency"
@@ -47,26 +49,36 @@ def run(
     frame_rate: float = 25.0,
     state: unisal.State | None = None,
 ) -> dict[int, np.ndarray]:
-    """Log densities by frame, of the wanted among consecutive ones; slots without a frame hold noise."""
+    """Log densities by frame, of the wanted among consecutive ones."""
     state = state or model.begin(video_of(clip, frame_rate))
-    noise = np.random.default_rng(1).integers(0, 256, (SLOTS, *clip.shape[1:]), dtype=np.uint8)
     found: dict[int, np.ndarray] = {}
+    for batch in batches(clip, frames, wanted, frame_rate):
+        with torch.no_grad():
+            found |= by_frame(model.step(batch, state))
+    return found
+
+
+def by_frame(result: Result) -> dict[int, np.ndarray]:
+    return dict(zip(result.frame.tolist(), result.values["log_density"].numpy(), strict=True))
+
+
+def batches(
+    clip: np.ndarray, frames: Sequence[int], wanted: Collection[int] | None, frame_rate: float
+) -> Iterator[Batch]:
+    """As the engine makes them of consecutive frames; slots without a frame hold noise."""
+    noise = np.random.default_rng(1).integers(0, 256, (SLOTS, *clip.shape[1:]), dtype=np.uint8)
     for base in range(frames[0] // SLOTS * SLOTS, frames[-1] + 1, SLOTS):
         numbers = np.arange(base, base + SLOTS)
         present = slice(max(frames[0], base) - base, min(frames[-1] + 1, base + SLOTS) - base)
         pictures = noise.copy()
         pictures[present] = clip[numbers[present]]
-        batch = Batch(
+        yield Batch(
             frames_nhwc=torch.from_numpy(pictures),
             frame=numbers,
             pts_seconds=numbers / frame_rate,
             present=present,
             wanted=np.array([wanted is None or number in wanted for number in numbers.tolist()]),
         )
-        with torch.no_grad():
-            result = model.step(batch, state)
-        found |= dict(zip(result.frame.tolist(), result.values["log_density"].numpy(), strict=True))
-    return found
 
 
 def assert_same(found: dict[int, np.ndarray], wanted: dict[int, np.ndarray], frames: Sequence[int]) -> None:
@@ -230,6 +242,30 @@ def test_relay_goes_on_to_the_bit_where_a_state_was_saved(cut: int) -> None:
     after = model.begin(video_of(CLIP, RATE))
     model.load(after, model.save(before))
     assert_same(run(model, CLIP, range(cut, 40), frame_rate=RATE, state=after), whole, range(cut, 40))
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_frames_can_be_looked_at_before_the_state_is_there(together: bool) -> None:
+    model = unisal.build("synthetic", device="cpu", state="relay", step="auto", height=64, width=96)
+    assert isinstance(model, Unisal)
+    model.one_by_one = not together
+    whole = run(model, CLIP, range(24), frame_rate=RATE)
+    before, after = (model.begin(video_of(CLIP, RATE)) for _ in range(2))
+    run(model, CLIP, range(9), wanted=[], frame_rate=RATE, state=before)
+    wanted = range(11, 24, 2)
+    with torch.no_grad():
+        seen = [
+            (replace(batch, frames_nhwc=torch.empty(0)), pickle.dumps(model.look(batch, after)))
+            for batch in batches(CLIP, range(9, 24), wanted, RATE)
+        ]
+        assert max(len(looked) for _, looked in seen) < SLOTS * 250_000, "views of each other would be larger"
+        model.load(after, model.save(before))
+        known = [(batch, pickle.dumps(model.remember(batch, pickle.loads(looked), after))) for batch, looked in seen]
+        found = {}
+        for batch, remembered in known:
+            found |= by_frame(model.answer(batch, pickle.loads(remembered), after))
+    assert list(found) == list(wanted)
+    assert_same(found, whole, wanted)
 
 
 def test_state_of_the_first_shard_is_that_of_no_frame() -> None:
