@@ -167,9 +167,9 @@ class SlidingClip:
     def end(self, state: State) -> Result | None:
         if state.memory is None or not state.waiting:
             return None
-        frame = next(iter(state.waiting))
+        frame, dtype = next(iter(state.waiting)), wanted_dtype(self.device)
         with torch.autocast(self.device.type, enabled=False):
-            done = {frame: self.settled(frame, state.memory, state.waiting, wanted_dtype(self.device))}
+            done = {frame: self.settled(frame, state.memory, state.waiting, dtype)}
         del state.waiting[frame]
         return result(done, state.memory)
 

@@ -122,8 +122,8 @@ class ViNetA:
     def map(self, memory: Memory, frame: int) -> Tensor:
         numbers = range(frame - AROUND, frame + AROUND + 2, 2)
         pictures = torch.cat([memory.picture(min(number, memory.last)) for number in numbers])
+        dtype = wanted_dtype(self.device)
         with torch.autocast(self.device.type, enabled=False):
-            dtype = wanted_dtype(self.device)
             logits = self.logits(pictures, dtype)
             if dtype != torch.float32 and not bool(logits.isfinite().all()):
                 logits = self.logits(pictures, torch.float32)

@@ -166,8 +166,9 @@ def test_a_batch_without_a_wanted_frame_gives_no_maps() -> None:
     assert maps(model("vinet_s"), film(3), range(3), wanted=[]) == {}
 
 
-def test_half_precision_changes_only_the_last_places() -> None:
-    sliding = model("vinet_s")
+@pytest.mark.parametrize(("name", "first"), [("vinet_s", "replicate"), ("vinet_16", "reverse"), ("tased", "replicate")])
+def test_half_precision_changes_only_the_last_places(name: str, first: str) -> None:
+    sliding = model(name, first)
     exact, half = (maps(sliding, film(3), range(3), dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
     for frame in exact:
         assert 0 < abs(half[frame] - exact[frame]).max() < 0.02

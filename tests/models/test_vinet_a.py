@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from streamsal.devices import inference
 from streamsal.errors import UsageError
 from streamsal.models import spec_of, vinet_a
 from streamsal.models.spec import Batch, Result, Video
@@ -110,6 +111,23 @@ def test_a_jump_ends_what_is_around_a_frame() -> None:
     found = shown([3, 4, 50], 60, [3, 4, 50])
     assert found[4] == [3] * 16 + [4] * 16
     assert found[50] == [50] * 32
+
+
+def test_half_precision_changes_only_the_last_places() -> None:
+    model = vinet_a.build(weights(), device="cpu", height=64, width=64)
+    batch = Batch(
+        frames_nhwc=torch.from_numpy(frames_of(1, 1, 64, 64)),
+        frame=np.array([0]),
+        pts_seconds=np.array([0.0]),
+        present=slice(0, 1),
+    )
+    maps = []
+    for dtype in (torch.float32, torch.bfloat16):
+        state = model.begin(Video(name="film", n_frames=1, frame_rate=25, height=64, width=64))
+        with inference(torch.device("cpu"), dtype, autocast=True):
+            assert len(model.step(batch, state).frame) == 0
+            maps.append(model.end(state).values["saliency"][0])
+    assert 0 < (maps[1] - maps[0]).abs().mean() < 0.05
 
 
 def test_sizes_are_multiples_of_eight() -> None:
