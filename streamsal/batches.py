@@ -30,6 +30,7 @@ from .plan import PlannedVideo, Slots
 if TYPE_CHECKING:
     from .decode import Frame
     from .progress import Meter
+    from .relay import Handover
 
 T = TypeVar("T")
 Box = tuple[float, float, float, float]  # top, left, bottom, right, in fractions of a frame's sides
@@ -42,7 +43,8 @@ class Job:
 
     `model_name` is the name or file that the model was made from, empty where the model itself was given. `clips`: all
     clips of the video, for a clip model; `saliency`: what its places are weighed by, if they are,
-    a function of a time in seconds, the box that the model sees, and n, to the mass in its n x n cells.
+    a function of a time in seconds, the box that the model sees, and n, to the mass in its n x n cells. `handover`: how
+    state comes from the shard before and goes to the next, for a model that relays it.
     """
 
     index: VideoIndex
@@ -54,6 +56,7 @@ class Job:
     dtype: torch.dtype
     clips: Clips | None = None
     saliency: Callable[[float, Box, int], np.ndarray] | None = None
+    handover: Handover | None = None
     decode_workers: int = 1
     on_event: Callable[..., None] = lambda event, **facts: None
 
@@ -74,7 +77,8 @@ def assemble(job: Job, start: int, stop: int, holes: set[int], meter: Meter) -> 
     """Batches on the device. Staging memory is allocated once and used in turn (pinned where the device is CUDA)."""
     video, spec = job.video, job.model.spec
     grid = video.grid(job.batch_size)
-    ranks, owned = grid.ranks(start, stop), video.owned(start, stop)
+    owned, first = video.owned(start, stop), start if job.handover is None else job.handover.start
+    ranks = grid.ranks(first, stop)
     if not ranks:
         return
     step = spec.pixel_step if (video.height, video.width) == (video.model_height, video.model_width) else 1
@@ -88,7 +92,7 @@ def assemble(job: Job, start: int, stop: int, holes: set[int], meter: Meter) -> 
     sound = Sound.of(job.index, spec.audio) if spec.audio else None
     with VideoReader(job.index, workers=job.decode_workers) as reader:
         frames = reader.read(ranks if grid.dense else [grid.frame(rank) for rank in ranks])
-        for turn, batch_slots in enumerate(grid.batches(start, stop)):
+        for turn, batch_slots in enumerate(grid.batches(first, stop)):
             buffer = staging[turn % len(staging)]
             with meter.busy("decode", frames=len(batch_slots.frames)):
                 if cuda:

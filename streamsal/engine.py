@@ -7,11 +7,11 @@ so memory depends on the batch, never on the video's length. Knows no model by n
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -27,11 +27,13 @@ from .models import DEFAULT_MODEL, create_model, naming_the_file
 from .models.spec import Batch, ClipBatch, Model, Output, Result, Video
 from .prepare import auto_batch_size, plan_video, video_clips
 from .progress import Meter
+from .relay import spool
 from .second_pass import Deriver
 from .timing import Timing
 
 # Clips of a batch that a CPU computes at a time: one by one X3D-S makes 7.4 a second on a thread, eight by eight 4.1.
 CLIPS_ON_CPU = 1
+T = TypeVar("T")
 Dtype = Literal["auto", "fp32", "tf32", "fp16", "bf16"]
 
 
@@ -145,12 +147,8 @@ def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> G
         with _naming_the_file(job, "before the first frame"):
             state = job.model.begin(model_video(video))
             constants = _constants(job.model, state, job.device)
-        size = CLIPS_ON_CPU if job.clips and job.device.type == "cpu" else job.batch_size
-        for batch in batches:
-            with meter.busy("model", frames=batch.present.stop - batch.present.start):
-                results, size = _step(job, batch, state, size)
-                chunks = [c for result in results for c in chunk(result)]
-            yield from chunks
+        for results in (_relayed if job.handover else _stepped)(job, batches, state, meter):
+            yield from (piece for result in results for piece in chunk(result))
         while True:
             with meter.busy("model"), inference(job.device, job.dtype, autocast=spec.autocast):
                 with _naming_the_file(job, "after the last frame"):
@@ -159,6 +157,51 @@ def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> G
             if waiting is None:
                 return
             yield from last
+
+
+def _stepped(job: Job, batches: Iterator[Any], state: Any, meter: Meter) -> Iterator[list[Result]]:
+    """What the model answers, batch by batch."""
+    size = CLIPS_ON_CPU if job.clips and job.device.type == "cpu" else job.batch_size
+    for batch in batches:
+        with meter.busy("model", frames=batch.present.stop - batch.present.start):
+            results, size = _step(job, job.model.step, batch, state, size)
+        yield results
+
+
+def _relayed(job: Job, batches: Iterator[Any], state: Any, meter: Meter) -> Iterator[list[Result]]:
+    """The same of a model that goes on where the shard before ended: while that works, frames are looked at already."""
+    model: Any = job.model
+    handover = job.handover
+    assert handover is not None
+
+    def alone(method: Callable[..., T], *arguments: Any) -> T:
+        with meter.busy("model"), inference(job.device, job.dtype, autocast=model.spec.autocast):
+            return method(*arguments, state)
+
+    def look(batch: Batch, state: Any) -> tuple[Batch, Any]:
+        return batch.blind(), model.look(batch, state)
+
+    before = handover.take() if handover.takes else {}
+    if before is not None:
+        if before:
+            model.load(state, before)
+        yield from _stepped(job, batches, state, meter)
+        handover.give(model.save(state))
+        return
+    with spool() as seen, spool() as known:
+        size = job.batch_size
+        for batch in batches:
+            with meter.busy("model", frames=batch.present.stop - batch.present.start):
+                pieces, size = _step(job, look, batch, state, size)
+            for piece in pieces:
+                seen.put(piece)
+            handover.alive(None)
+        model.load(state, handover.wait())
+        for piece, looked in seen:
+            known.put((piece, alone(model.remember, piece, looked)))
+        handover.give(model.save(state))
+        for piece, remembered in known:
+            yield [alone(model.answer, piece, remembered)]
 
 
 def _with_derived(chunks: Generator[Chunk], job: Job) -> Generator[Chunk]:
@@ -284,7 +327,9 @@ def _constants(model: Model, state: Any, device: torch.device) -> dict[str, Tens
     return {name: torch.from_numpy(np.ascontiguousarray(given[name], np.float32)).to(device) for name in names}
 
 
-def _step(job: Job, batch: Batch | ClipBatch, state: Any, size: int) -> tuple[list[Result], int]:
+def _step(
+    job: Job, step: Callable[[Any, Any], T], batch: Batch | ClipBatch, state: Any, size: int
+) -> tuple[list[T], int]:
     """Run one batch in pieces of `size` slots, halving the piece while the device is out of memory.
 
     Also returns the size that fitted, for the next batch. The batch grid stays; only bits in the last place may differ.
@@ -297,7 +342,7 @@ def _step(job: Job, batch: Batch | ClipBatch, state: Any, size: int) -> tuple[li
                 where = f"at {'clip' if job.clips else 'frame'} {int(piece.frame[piece.present][0])}"
                 precision = inference(job.device, job.dtype, autocast=job.model.spec.autocast)
                 with precision, _naming_the_file(job, where):
-                    results.append(job.model.step(piece, state))
+                    results.append(step(piece, state))
             low += size
         except torch.OutOfMemoryError as error:
             frame = int(batch.frame[batch.present][0])

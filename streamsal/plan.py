@@ -251,6 +251,13 @@ class Plan:
     def owned(self, part: Part) -> range:
         return range(part.start, part.stop, self.videos[part.video].every)
 
+    def owner(self, video: int, frame: int) -> int | None:
+        """The shard that has a frame (of a clip model: a clip) of a video; None where no shard has it."""
+        for shard, parts in enumerate(self.shards):
+            if any(part.video == video and part.start <= frame < part.stop for part in parts):
+                return shard
+        return None
+
     def to_dict(self) -> dict[str, Any]:
         """By hand where plans are long: `asdict` takes most of a second for ten thousand shards."""
         return {

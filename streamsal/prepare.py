@@ -363,6 +363,8 @@ def plan_video(
     if first >= last:
         end = "the end" if stop is None else stop
         raise UsageError(f"{name}: no frame from {start} to {end}; the video has frames 0 to {index.n_frames - 1}")
+    if spec.state == "relay" and every != 1:
+        raise UsageError(f"{spec.name} remembers every frame before, in order: leave --every out, or its state=relay")
     clips = None
     if spec.clip:
         if timing and timing.sampling == "latent-vectors-service" and (first, last) != (0, index.n_frames):

@@ -23,6 +23,8 @@ from .plan import Plan, PlannedVideo, counted
 from .progress import Meter, Progress
 from .signals import Stop, stopped
 
+WAITING_SECONDS = 0.5  # between two looks for what another task hands on
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from .engine import Chunk
     from .layout import PartInfo
     from .models.spec import Model
+    from .plan import Part
+    from .relay import Handover
     from .store import ShardWriter
 
 
@@ -243,11 +247,44 @@ class Worker:
                 dtype=dtype,
                 clips=clips,
                 saliency=_weights(plan, plan.videos[part.video]),
+                handover=self._handover(log, part) if model.spec.state == "relay" else None,
                 decode_workers=workers,
                 on_event=log.event,
             )
             jobs.append((info, job))
         return jobs
+
+    def _handover(self, log: Log, part: Part) -> Handover:
+        """How state comes to a part of the task and goes on from it, and what is to be done while waiting for it."""
+        from .relay import Handover
+
+        plan, video, told = self.plan, self.plan.videos[part.video], False
+        before = plan.owner(part.video, part.start - 1)
+
+        def alive(missing: Path | None) -> None:
+            nonlocal told
+            if reason := self._stop():
+                raise stopped(reason, f"task {log.task} waits for task {before}, nothing of it is stored yet")
+            log.beat()
+            if missing is None:
+                return
+            if (read_heartbeat(log.run, before or 0) or {}).get("state") == "failed":
+                raise Stopped(f"task {log.task} goes on from task {before}, which has failed: run that one again first")
+            if not told:
+                self._progress.say(f"task {log.task}: waits for {missing.name}, which task {before} hands on")
+            told = True
+            time.sleep(WAITING_SECONDS)
+
+        return Handover(
+            run=log.run,
+            plan_id=plan.id,
+            video=video.name,
+            start=part.start,
+            stop=part.stop,
+            takes=part.start > video.start,
+            gives=part.stop < video.stop,
+            alive=alive,
+        )
 
 
 def _weights(plan: Plan, video: PlannedVideo) -> Callable[[float, Box, int], np.ndarray] | None:
@@ -277,7 +314,7 @@ def _fill(
 
     delay_seconds = float(os.environ.get("STREAMSAL_TEST_DELAY_MS") or 0) / 1000  # per frame, for tests of faults
     missing = info.rows[shard.committed(info) :]
-    if not missing:
+    if not missing and (job.handover is None or job.handover.given):
         return
     with closing(prefetch(compute(job, missing.start, info.stop, meter=meter), AHEAD)) as chunks:
         for number, chunk in enumerate(chunks):

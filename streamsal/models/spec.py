@@ -112,7 +112,8 @@ class ModelSpec:
     clip           not None: it gives one result per clip, a window of the video of which it sees a few frames; the
                    model then has `prepare`, its `step` gets a ClipBatch, and `window`, `state` have no meaning
     state          "none": a result depends on its own batch rows only. "window": state carried from frame to frame
-                   forgets everything older than `window.past`, so a shard warms up with that many frames
+                   forgets everything older than `window.past`, so a shard warms up with that many frames. "relay": it
+                   forgets nothing, so a shard goes on where the one before it ended; the window is empty then
     pixel_step     2: only every second row and column is read, so only those are converted and uploaded
     audio          the sound that a frame's result rests on, or None
     px_per_degree  visual scale it was trained at, or None where it has none
@@ -136,7 +137,7 @@ class ModelSpec:
     outputs: tuple[Output, ...]
     window: Callable[[float], Window] = field(default=lambda frame_rate: Window())
     clip: Clip | None = None
-    state: Literal["none", "window"] = "none"
+    state: Literal["none", "window", "relay"] = "none"
     pixel_step: Literal[1, 2] = 1
     audio: AudioWindow | None = None
     px_per_degree: float | None = None
@@ -190,6 +191,10 @@ class Batch:
         present = np.zeros(self.frame.shape, np.bool_)
         present[self.present] = True
         object.__setattr__(self, "wanted", present & self.wanted)
+
+    def blind(self) -> Batch:
+        """It without its pictures and sound, which may be kept."""
+        return replace(self, frames_nhwc=self.frames_nhwc.new_empty(0), audio_nt=None)
 
     def piece(self, low: int, high: int) -> Batch:
         """Slots low ... high - 1 of it."""
@@ -254,6 +259,10 @@ class Model(Protocol):
     fail has succeeded: the engine repeats a step in halves when the device is out of memory. `end` returns what was
     still waiting for look-ahead when the frames ended; it is called until it returns None, so that much can come in
     pieces.
+
+    A model whose state is "relay" has `save(state) -> {name: array}` and `load(state, arrays)`, and its step in three:
+    `look(batch, state)` is what pixels alone say, something that can be pickled; `remember(batch, looked, state)`
+    changes the state and returns what is then known; `answer(batch, known, state)` is the Result and changes nothing.
 
     A clip model gets a ClipBatch, and has `prepare(frames_nhwc) -> (n, C, h, w)`, which every frame passes through
     once. A model whose spec names constants also has `constants(state) -> {name: float32 array}`, and one whose spec
