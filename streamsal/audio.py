@@ -15,7 +15,6 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -38,7 +37,9 @@ MARGIN = 1  # seconds of sound on either side of a segment that its first and la
 SETTLE = 2  # seconds decoded before that and thrown away: decoders of MP3 and Opus need up to 0.1
 SEEK_EARLIER = (1, 10, 60, 600)  # seconds, tried in turn: where sound lies ahead of its pictures a seek lands late
 LOST = 5e-3  # seconds: a larger step between two pieces is missing sound, a smaller one the clock's rounding
-SIDE_LOBES, PASSED = 6, 0.99  # of the resampling filter, and its share of the lower rate's band: as torchaudio's
+# Samples per second. A resampling kernel has a row for every sample of the wanted rate until both rates meet again: 441
+# rows from a multiple of 50 to 22050, but 22050 of 44117 numbers each from 44117. FFmpeg brings such rates to this one.
+GRID_HZ, OF_OTHERS_HZ = 50, 48_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +152,7 @@ class Recording:
 
 @dataclass(slots=True, kw_only=True)
 class Track:
-    """The sound of a file, mixed to one channel by FFmpeg, at its own rate.
+    """The sound of a file, mixed to one channel by FFmpeg, at its own rate where that is a usual one.
 
     `first`: seconds at which it begins. `end`: seconds at which it ends, or a bound, once a segment has come that far.
     """
@@ -174,7 +175,7 @@ class Track:
                 return cls(
                     path=index.path,
                     stream=stream.index,
-                    rate_hz=frame.sample_rate,
+                    rate_hz=OF_OTHERS_HZ if frame.sample_rate % GRID_HZ else frame.sample_rate,
                     first=_seconds(frame) or 0.0,
                     seekable=_clock_rises(index),
                 )
@@ -312,26 +313,10 @@ class _Mixer:
 
 
 def resample(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
-    """A segment with margins at one rate to the segment at another: float32, `SEGMENT * wanted_hz` samples.
+    """A segment with margins at one rate to the segment at another: float32, `SEGMENT * wanted_hz` samples."""
+    if rate_hz != wanted_hz:
+        import torch
+        from torchaudio import functional
 
-    Sinc interpolation under a Hann window, as `torchaudio.functional.resample` does by default.
-    """
-    if rate_hz == wanted_hz:
-        return samples[MARGIN * rate_hz : (MARGIN + SEGMENT) * rate_hz].copy()
-    places, weights = _filter(rate_hz, wanted_hz)  # those of one second are those of every second
-    seconds = [
-        np.einsum("jk,jk->j", samples[second * rate_hz + places], weights) for second in range(MARGIN, MARGIN + SEGMENT)
-    ]
-    return np.concatenate(seconds)
-
-
-@lru_cache(maxsize=2)
-def _filter(rate_hz: int, wanted_hz: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each sample of a second at `wanted_hz`: which samples it is made of, and their float32 weights."""
-    band = PASSED * min(1.0, wanted_hz / rate_hz)  # of the band that the given samples can hold
-    reach = math.ceil(SIDE_LOBES / band)
-    nearest, rest = np.divmod(np.arange(wanted_hz) * rate_hz, wanted_hz)
-    offsets = np.arange(-reach, reach + 2)
-    lobes = np.clip((offsets - rest[:, None] / wanted_hz) * band, -SIDE_LOBES, SIDE_LOBES)
-    weights = band * np.sinc(lobes) * np.cos(lobes * (np.pi / (2 * SIDE_LOBES))) ** 2
-    return nearest[:, None] + offsets, weights.astype(np.float32)
+        samples = functional.resample(torch.from_numpy(samples), rate_hz, wanted_hz).numpy()
+    return samples[MARGIN * wanted_hz : (MARGIN + SEGMENT) * wanted_hz].copy()
