@@ -80,10 +80,11 @@ def ratio(above: Sequence[Sample], below: Sequence[Sample], of: str = "wall") ->
     return statistics.median(getattr(a, of) / getattr(b, of) for a, b in zip(above, below, strict=True))
 
 
-def arguments(doc: str | None, *, rounds: int) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+def arguments(doc: str | None, *, rounds: int | None) -> argparse.ArgumentParser:
+    """The options that every benchmark has; `rounds` None: it measures no times."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=rounds, help=f"measured rounds (default: {rounds})")
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds, help=f"measured rounds (default: {rounds})")
     default = Path(tempfile.gettempdir()) / "streamsal-benchmarks"
     parser.add_argument(
         "--work-dir", type=Path, default=default, help=f"generated inputs are kept in (default: {default})"

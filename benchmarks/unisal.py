@@ -1,22 +1,19 @@
-"""Is UNISAL faster than real time on two cores, what does its time go to, and do shards compute the same bits?
+"""Is UNISAL faster than real time on two cores, and what does its time go to?
 
 Measured on the sample clip, in turns:
 - whole tasks at 224 x 384 (decode, resize, network, compression, store), as the command line runs them: films of
   several sizes against their 25 frames per second;
 - the parts of one frame's work, on one thread: resize, encoder, recurrent cell (of all chains at once, so a fifth of a
-  call), decoder, and in it the smoothing, as it is done here and as 41 x 41 convolution of the enlarged map;
-- bits of all densities of a film computed whole, as 2 and as 7 shards, with every policy that does not pass on states.
+  call), decoder, and in it the smoothing, as it is done here and as 41 x 41 convolution of the enlarged map.
 
     python benchmarks/unisal.py [--seconds 24] [--sizes 360p,720p,1080p] [--weights FILE] [-o results/unisal.json]
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from clips import clip
 from engine import forget_results
@@ -24,23 +21,18 @@ from measure import Report, arguments, interleaved, median, ratio, rounded, tabl
 from torch import Tensor
 from torch.nn import functional
 
-from streamsal.batches import Job
 from streamsal.bench import parse_size
 from streamsal.cores import usable_cores
-from streamsal.engine import compute
-from streamsal.index import index_video
 from streamsal.models import create_model
 from streamsal.models.spec import Video
 from streamsal.models.unisal import Unisal
 from streamsal.models.unisal_network import SMOOTHING, one_domain, smooth, template
-from streamsal.prepare import Request, make_plan, plan_video
+from streamsal.prepare import Request, make_plan
 from streamsal.task import infer
 from streamsal.weights import checkpoints
 
 REAL_TIME = 25.0
 HEIGHT, WIDTH = 224, 384
-SHARDS = (1, 2, 7)
-POLICIES = ("anchored", "shot")
 CALLS = 20  # of each part in a round
 
 
@@ -102,19 +94,6 @@ def parts(model: Unisal, weights: str, frame_size: tuple[int, int]) -> dict[str,
     return {name: repeated(compute_once) for name, compute_once in once.items()}
 
 
-def checksum(model: Unisal, video: Path, shards: int) -> str:
-    """Of the bits of all densities, in order."""
-    index = index_video(video)
-    planned = plan_video(index, name=video.name, spec=model.spec)
-    job = Job(index=index, video=planned, model=model, batch_size=8, device=torch.device("cpu"), dtype=torch.float32)
-    digest = hashlib.sha256()
-    for shard in range(shards):
-        start, stop = (index.n_frames * edge // shards for edge in (shard, shard + 1))
-        for chunk in compute(job, start, stop):
-            digest.update(np.ascontiguousarray(chunk.values["log_density"].numpy()).tobytes())
-    return digest.hexdigest()[:16]
-
-
 def main() -> None:
     parser = arguments(__doc__, rounds=5)
     parser.add_argument("--seconds", type=float, default=24, help="length of the films (default: 24)")
@@ -145,10 +124,6 @@ def main() -> None:
     spent = interleaved(work, options.rounds)
     chains = model.chains(REAL_TIME)
     per_call = {name: CALLS * (chains if name == "recurrent cell" else 1) for name in work}
-    found = {
-        policy: {shards: checksum(unisal(options.weights, state=policy), films[first], shards) for shards in SHARDS}
-        for policy in POLICIES
-    }
     faster = ratio(spent["smoothing, direct"], spent["smoothing"])
 
     print(f"\n{n_frames} frames, network at {HEIGHT}x{WIDTH}, {usable_cores()} cores\n")
@@ -168,21 +143,15 @@ def main() -> None:
         [f"part, {first}, one thread", "ms per frame"],
         [[name, f"{1000 * median(samples) / per_call[name]:.2f}"] for name, samples in spent.items()],
     )
-    table(
-        ["bits of all densities", *(f"{shards} shard{'s'[: shards > 1]}" for shards in SHARDS)],
-        [[policy, *checksums.values()] for policy, checksums in found.items()],
-    )
     report.finish(
         targets={
             f"frames/s, {first}": (n_frames / median(tasks[first]), ">=", REAL_TIME),
-            "policies with other bits in shards": (sum(len(set(of.values())) > 1 for of in found.values()), "<=", 0),
         },
         frames=n_frames,
         frames_per_second={name: round(n_frames / median(samples), 2) for name, samples in tasks.items()},
         task_seconds_per_frame=rounded(tasks, per=n_frames),
         part_seconds_per_frame={name: round(median(spent[name]) / per_call[name], 6) for name in spent},
         smoothing_times_as_fast=round(faster, 2),
-        checksums={policy: {str(n): value for n, value in of.items()} for policy, of in found.items()},
     )
 
 

@@ -2,8 +2,7 @@
 
 ViNet-S and TASED-Net with stand-in weights, in turns on the same frames, in one process: ours, which computes what
 clips share once, against the same network with every clip computed by itself from its 32 pictures, as scripts around
-such networks do. Frames are on the device already and of the size the networks see. Then one film of 70 frames as 1, 2
-and 7 shards, each with the warm-up its model asks for, of which some frames are compared to the bit.
+such networks do. Frames are on the device already and of the size the networks see.
 
     python benchmarks/windows.py [--rounds 5] [--models vinet_s,tased] [--frames 4] [-o results/windows.json]
 """
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,9 +27,7 @@ from streamsal.sample_clip import open_scene, shot_list
 
 GAIN = 1.2  # times as fast as one clip at a time
 HEIGHT, WIDTH = 224, 384
-FILM, BATCH = 70, 4  # frames of the film that is divided, and of a batch
-WATCHED = range(0, FILM, 9)  # frames of it whose maps are compared
-SHARDS = (1, 2, 7)
+FILM = 70  # frames, shown over and over
 
 
 class Slide:
@@ -94,27 +90,6 @@ def models(name: str, device: torch.device) -> dict[str, SlidingClip]:
     return {"shared": shares, "one clip at a time": alone}
 
 
-def shard(model: SlidingClip, film_nhwc: Tensor, start: int, stop: int, dtype: torch.dtype) -> dict[int, Tensor]:
-    """The watched maps of frames start ... stop - 1, as a task of its own computes them: on the grid of the video."""
-    seen = range(max(0, start - model.past), stop)
-    wanted, state, found = [frame for frame in WATCHED if start <= frame < stop], model.begin(video()), {}
-    for low in range(seen.start // BATCH * BATCH, stop, BATCH):
-        numbers = range(max(low, seen.start), min(low + BATCH, stop))
-        found |= stepped(model, film_nhwc, numbers, wanted, state, dtype)
-    return found
-
-
-def equal_as_shards(model: SlidingClip, film_nhwc: Tensor, dtype: torch.dtype) -> dict[int, int]:
-    """By the number of shards, how many of the watched maps are those of the unsplit film, to the bit."""
-    whole = shard(model, film_nhwc, 0, FILM, dtype)
-    found = {}
-    for n in SHARDS:
-        borders = pairwise(FILM * k // n for k in range(n + 1))
-        parts = [shard(model, film_nhwc, start, stop, dtype) for start, stop in borders]
-        found[n] = sum(torch.equal(map_hw, whole[frame]) for part in parts for frame, map_hw in part.items())
-    return found
-
-
 def gmac(slide: Slide) -> float:
     with FlopCounterMode(display=False) as counter:
         slide()
@@ -126,13 +101,11 @@ def measured(name: str, options: argparse.Namespace, device: torch.device, dtype
     slides = {way: Slide(model, film_nhwc, options.frames, dtype) for way, model in both.items()}
     samples = interleaved(slides, options.rounds)
     last = [slide.step([slide.next], [slide.next])[slide.next - 1] for slide in slides.values()]
-    equal = equal_as_shards(both["shared"], film_nhwc, dtype)
     return {
         "seconds_per_frame": {way: round(median(found) / options.frames, 4) for way, found in samples.items()},
         "gmac_per_frame": {way: round(gmac(slide), 1) for way, slide in slides.items()},
         "times_as_fast": round(ratio(samples["one clip at a time"], samples["shared"]), 3),
         "largest_difference": float((last[0] - last[1]).abs().max()),
-        "equal_to_the_bit": {str(n): f"{same} of {len(WATCHED)}" for n, same in equal.items()},
     }
 
 
@@ -146,7 +119,6 @@ def show(found: dict[str, dict[str, Any]]) -> None:
                 for way, seconds in facts["seconds_per_frame"].items()
             ],
         )
-        table(["shards", "maps equal to the bit"], [[n, same] for n, same in facts["equal_to_the_bit"].items()])
 
 
 def main() -> None:
