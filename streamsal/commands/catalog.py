@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import UsageError
-from .tables import print_facts
+from ..errors import UsageError
+from ..tables import print_facts
+from .asked import progress_of
 
 if TYPE_CHECKING:
-    from .models import Entry
-    from .progress import Progress
+    from ..models import Entry
 
 
 def list_models(arguments: argparse.Namespace) -> int:
-    from .models import MODELS, commercial
+    from ..models import MODELS, commercial
 
     if arguments.name:
         facts = _model_facts(arguments.name, arguments.commercial_only)
@@ -39,7 +39,7 @@ def list_models(arguments: argparse.Namespace) -> int:
 
 
 def _model_facts(name: str, commercial_only: bool) -> dict[str, Any]:
-    from .models import MODELS, check_commercial, spec_of, usual_center_bias
+    from ..models import MODELS, check_commercial, spec_of, usual_center_bias
 
     if commercial_only:
         check_commercial(name, None, usual_center_bias(name))
@@ -70,7 +70,7 @@ def _cost(entry: Entry, unit: str) -> str:
 
 def _have(names: Sequence[str]) -> str:
     """Whether the assets of these names are here, and which are not."""
-    from .weights.cache import ASSETS, located
+    from ..weights.cache import ASSETS, located
 
     if not names:
         return "none"
@@ -83,7 +83,7 @@ def weights(arguments: argparse.Namespace) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from .weights.cache import ASSETS, asset_named, fetch
+    from ..weights.cache import ASSETS, asset_named, fetch
 
     if not arguments.name:
         return _list_weights(arguments)
@@ -98,7 +98,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from .weights.cache import asset_named, import_file
+    from ..weights.cache import asset_named, import_file
 
     _check_content(asset_named(arguments.name).name, Path(arguments.file))
     print(import_file(arguments.name, Path(arguments.file)))
@@ -107,9 +107,9 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _check_content(name: str, path: Path) -> None:
     """Raises BadInput unless the file holds what its name will promise, down to every tensor's shape."""
-    from .models import MODELS, center_bias, create_model, model_module
-    from .weights import checkpoints, formats
-    from .weights.cache import ASSETS
+    from ..models import MODELS, center_bias, create_model, model_module
+    from ..weights import checkpoints, formats
+    from ..weights.cache import ASSETS
 
     formats.require(path, *ASSETS[name].kinds)
     if name in MODELS and MODELS[name].variant:
@@ -123,7 +123,7 @@ def _check_content(name: str, path: Path) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from .weights.cache import ASSETS, located, verify
+    from ..weights.cache import ASSETS, located, verify
 
     here = [name for name, asset in ASSETS.items() if located(asset)]
     rows = []
@@ -135,7 +135,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _path(arguments: argparse.Namespace) -> int:
-    from .weights.cache import find
+    from ..weights.cache import find
 
     if not arguments.name:
         return _list_weights(arguments)
@@ -144,7 +144,7 @@ def _path(arguments: argparse.Namespace) -> int:
 
 
 def _list_weights(arguments: argparse.Namespace) -> int:
-    from .weights.cache import ASSETS, address, located
+    from ..weights.cache import ASSETS, address, located
 
     facts = [
         {
@@ -167,7 +167,7 @@ def _list_weights(arguments: argparse.Namespace) -> int:
 
 
 def _selftest(arguments: argparse.Namespace) -> int:
-    from .selftest import selftest
+    from ..selftest import selftest
 
     return selftest(
         arguments.name,
@@ -183,14 +183,8 @@ def _selftest(arguments: argparse.Namespace) -> int:
 WEIGHTS = {"fetch": _fetch, "import": _import, "verify": _verify, "path": _path, "selftest": _selftest}
 
 
-def progress_of(arguments: argparse.Namespace) -> Progress:
-    from .progress import Progress
-
-    return Progress(quiet=arguments.quiet, as_json=arguments.log_json)
-
-
 def _assets_of(name: str) -> tuple[str, ...]:
     """The assets behind a name: all that a model needs, or the one of that name."""
-    from .models import MODELS
+    from ..models import MODELS
 
     return MODELS[name].weights if name in MODELS and MODELS[name].weights else (name,)
