@@ -17,6 +17,7 @@ from .asked import progress_of
 
 if TYPE_CHECKING:
     from ..models import Entry
+    from ..models.spec import ModelSpec
 
 
 def list_models(arguments: argparse.Namespace) -> int:
@@ -54,9 +55,10 @@ def _model_facts(name: str, commercial_only: bool) -> dict[str, Any]:
         "about": spec.summary,
         "kind": ", ".join(f"{output.name} ({output.kind}, {output.units})" for output in outputs),
         "window": seen,
+        "sound": _heard(spec),
         "px_per_degree": spec.px_per_degree or "any",
         "long_side": spec.long_side or "any",
-        "cost": _cost(entry, "clip" if clip else "1080p frame") if entry else "unknown",
+        "cost": _cost(entry) if entry else "unknown",
         "weights": _have(entry.weights) if entry else "its own",
         "files": ", ".join(entry.weights) or "none" if entry else "its own",
         "licence": spec.licence,
@@ -64,7 +66,14 @@ def _model_facts(name: str, commercial_only: bool) -> dict[str, Any]:
     }
 
 
-def _cost(entry: Entry, unit: str) -> str:
+def _heard(spec: ModelSpec) -> str:
+    if spec.audio is None:
+        return "none"
+    return f"of these frames, at {spec.audio.rate_hz} Hz" if spec.audio.rate_hz else "of these frames, at its own rate"
+
+
+def _cost(entry: Entry) -> str:
+    unit = "clip" if entry.kind == "features" else "frame of any size" if entry.one_size else "1080p frame"
     return f"{entry.cost} per {unit}" if entry.weights else entry.cost
 
 

@@ -36,7 +36,7 @@ class Entry:
 
     `kind`: what it gives in the end. `weights`: names of the assets it needs, see weights/assets.py: its checkpoint and
     its usual center bias. `cost`: multiply-adds of one 1920 x 1080 frame, or of one clip. `variant`: which of the
-    models in its file it is, where that has several.
+    models in its file it is, where that has several. `one_size`: frames of any size cost the same.
     """
 
     module: str
@@ -46,6 +46,7 @@ class Entry:
     weights: tuple[str, ...] = ()
     cost: str = "no network"
     variant: str = ""
+    one_size: bool = False
 
 
 def _clip_models(module: str, **gmac: float) -> dict[str, Entry]:
@@ -64,29 +65,24 @@ def _clip_models(module: str, **gmac: float) -> dict[str, Entry]:
     }
 
 
-def _vinet(name: str, summary: str, licence: str, cost: str) -> Entry:
+def _of_videos(
+    name: str, about: str, licence: str, cost: str, *, module: str = "", kind: str = "saliency_map"
+) -> Entry:
+    """A model whose network sees frames of one size, and some frames around each; named as the asset it needs."""
     return Entry(
-        module="streamsal.models.vinet",
-        summary=summary,
+        module=f"streamsal.models.{module or name}",
+        summary=f"{kind.replace('_', ' ')} of each frame of a video {about}",
         licence=licence,
-        kind="saliency_map",
         weights=(name,),
         cost=cost,
-        variant=name,
+        variant=name if module else "",
+        one_size=True,
+        kind=kind,
     )
 
 
-def _stavis(name: str, seen: str, cost: str) -> Entry:
-    return Entry(
-        module="streamsal.models.stavis",
-        summary=f"saliency map of each frame from {seen}: a 3D ResNet-50, 16 frames at 112x112",
-        licence="MIT; weights: none stated by their authors",
-        kind="saliency_map",
-        weights=(name,),
-        cost=cost,
-        variant=name,
-    )
-
+UNSTATED = "MIT; weights: none stated by their authors"
+NOT_COMMERCIAL = "CC-BY-NC-SA-4.0 (no commercial use)"
 
 MODELS: dict[str, Entry] = {
     "deepgaze_iie": Entry(
@@ -111,51 +107,30 @@ MODELS: dict[str, Entry] = {
         weights=("deepgaze_mr", "centerbias_ledov"),
         cost="806 GMAC",
     ),
-    "unisal": Entry(
-        module="streamsal.models.unisal",
-        summary="fixation density of each frame of a video: MobileNetV2 with a memory; real time on two cores",
-        licence="Apache-2.0",
-        weights=("unisal",),
-        cost="1.3 GMAC",
+    "unisal": _of_videos(
+        "unisal", "from all that was before: MobileNetV2 with a memory", "Apache-2.0", "1.3 GMAC", kind="log_density"
     ),
-    "vinet": _vinet(
-        "vinet",
-        "saliency map of each frame of a video from the last 32: an S3D, and a decoder that reads all its levels",
-        "MIT; weights: none stated by their authors",
-        "88 GMAC",
+    "tased": _of_videos("tased", "from the last 32: an S3D, decoded to where its maxima were", UNSTATED, "51 GMAC"),
+    "vinet": _of_videos(
+        "vinet", "from the last 32: an S3D, and a decoder of all its levels", UNSTATED, "88 GMAC", module="vinet"
     ),
-    "vinet_s": _vinet(
+    "vinet_s": _of_videos(
         "vinet_s",
-        "ViNet with grouped kernels in its decoder: a third of its size, half of its arithmetic",
-        "CC-BY-NC-SA-4.0 (no commercial use)",
+        "from the last 32: ViNet with grouped kernels, a third as large",
+        NOT_COMMERCIAL,
         "42 GMAC",
+        module="vinet",
     ),
-    "vinet_a": Entry(
-        module="streamsal.models.vinet_a",
-        summary="saliency map of each frame of a video from a second before and after it: a SlowFast of actions",
-        licence="CC-BY-NC-SA-4.0 (no commercial use)",
-        kind="saliency_map",
-        weights=("vinet_a",),
-        cost="207 GMAC",
+    "vinet_a": _of_videos(
+        "vinet_a", "from a second before and after it: a SlowFast of actions", NOT_COMMERCIAL, "207 GMAC"
     ),
-    "tased": Entry(
-        module="streamsal.models.tased",
-        summary="saliency map of each frame of a video from the last 32: an S3D, decoded to where its maxima were",
-        licence="MIT; weights: none stated by their authors",
-        kind="saliency_map",
-        weights=("tased",),
-        cost="51 GMAC",
+    "avinet": _of_videos("avinet", "from the last 32 and their sound: ViNet and SoundNet", UNSTATED, "88 GMAC"),
+    "stavis": _of_videos(
+        "stavis", "from 16 around it and their sound: a 3D ResNet-50 at 112x112", UNSTATED, "9.8 GMAC", module="stavis"
     ),
-    "avinet": Entry(
-        module="streamsal.models.avinet",
-        summary="ViNet and the sound of its clip: an S3D and SoundNet, joined channel by channel",
-        licence="MIT; weights: none stated by their authors",
-        kind="saliency_map",
-        weights=("avinet",),
-        cost="88 GMAC",
+    "stavis_visual": _of_videos(
+        "stavis_visual", "from 16 around it: a 3D ResNet-50 at 112x112", UNSTATED, "9.7 GMAC", module="stavis"
     ),
-    "stavis": _stavis("stavis", "the pictures and the sound around it", "9.8 GMAC"),
-    "stavis_visual": _stavis("stavis_visual", "the pictures around it", "9.7 GMAC"),
     "deepgaze_i": Entry(
         module="streamsal.models.deepgaze_i",
         summary="fixation density of each frame as a picture: one AlexNet layer; a fast baseline",

@@ -41,7 +41,7 @@ def spec(*, audio: soundnet.Hearing = "time", height: int = 224, width: int = 38
     check_size("avinet", height, width)
     return ModelSpec(
         name="avinet",
-        summary="ViNet and the sound of its clip: an S3D and SoundNet, joined channel by channel",
+        summary="saliency map of each frame of a video from the last 32 and their sound: ViNet and SoundNet",
         licence=vinet.LICENCES["vinet"],
         citation=vinet.CITATIONS["vinet"],
         outputs=(SALIENCY,),

@@ -48,10 +48,10 @@ def spec(
             f"{variant} computes at multiples of {STRIDE} pixels, not at {height} x {width}: try 112 x 112"
         )
     heard = soundnet.heard(variant, audio, WINDOW)
-    seen = "the pictures and the sound around it" if variant == "stavis" else "the pictures around it"
+    seen = "16 around it and their sound" if variant == "stavis" else "16 around it"
     return ModelSpec(
         name=variant,
-        summary=f"saliency map of each frame from {seen}: a 3D ResNet-50, 16 frames at 112x112",
+        summary=f"saliency map of each frame of a video from {seen}: a 3D ResNet-50 at 112x112",
         licence="MIT; weights: none stated by their authors",
         citation="Tsiami, Koutras & Maragos 2020, STAViS: Spatio-Temporal AudioVisual Saliency Network, CVPR",
         outputs=(Output(name="saliency", kind="saliency_map", units="1", readback=Readback()),),

@@ -77,7 +77,7 @@ def spec(
 
     return ModelSpec(
         name="unisal",
-        summary="fixation density of each frame of a video: MobileNetV2 with a memory; real time on two cores",
+        summary="log density of each frame of a video from all that was before: MobileNetV2 with a memory",
         licence="Apache-2.0",
         citation="Droste, Jiao & Noble 2020, Unified Image and Video Saliency Modeling, ECCV",
         outputs=(Output(name="log_density", kind="log_density", units="nats", readback=Readback()),),

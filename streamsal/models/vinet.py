@@ -43,8 +43,8 @@ CITATIONS = {
     "Decoder & Spatio Temporal Action Cues, ICASSP",
 }
 SUMMARIES = {
-    "vinet": "saliency map of each frame of a video from the last 32: an S3D, and a decoder that reads all its levels",
-    "vinet_s": "ViNet with grouped kernels in its decoder: a third of its size, half of its arithmetic",
+    "vinet": "saliency map of each frame of a video from the last 32: an S3D, and a decoder of all its levels",
+    "vinet_s": "saliency map of each frame of a video from the last 32: ViNet with grouped kernels, a third as large",
 }
 LICENCES = {"vinet": "MIT; weights: none stated by their authors", "vinet_s": "CC-BY-NC-SA-4.0 (no commercial use)"}
 
