@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .aoi import Aoi, Coverage, cover, read_aois, visits
-from .errors import BadInput, MissingInput, UsageError
+from .errors import BadInput, UsageError
 from .files import make_folder, replacing
+from .gaze.clock import Clock
 from .gaze.read import read_gaze
 from .gaze.table import Gaze, known_as
 from .index import VideoIndex
@@ -106,26 +107,6 @@ class CutLine:
     frame: int
     pts_seconds: float
     strength: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Clock:
-    """When the frames of a video are shown: all of them, or, where its index is gone, those that the run holds."""
-
-    pts_seconds: np.ndarray
-    end_seconds: float
-
-    @classmethod
-    def of(cls, run: Run, maps: Maps) -> Clock:
-        """Raises MissingInput where nobody knows when the first frame was shown."""
-        path = index_path(run.folder, maps.name)
-        if path.exists():
-            index = VideoIndex.load(path)
-            return cls(pts_seconds=index.pts_seconds, end_seconds=float(index.end_seconds[-1]))
-        if maps.frame[0] != 0:
-            raise MissingInput(f"{path} is missing, which tells when {maps.name} begins: plan the run again")
-        shown = maps.pts_seconds
-        return cls(pts_seconds=shown, end_seconds=float(2 * shown[-1] - shown[-2] if len(shown) > 1 else shown[-1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -371,7 +352,7 @@ def _write_maps(part: _Part, native: bool, write: dict[str, Callable[[Any], None
 def _visits(part: _Part, aoi: Aoi, clock: Clock, gaze: Gaze) -> dict[str, Any]:
     """What is known of an area with gaze, in the time from the first frame that is looked at to the end of the last."""
     shown = clock.pts_seconds - clock.pts_seconds[0]
-    ends = np.append(shown[1:], clock.end_seconds - clock.pts_seconds[0])
+    ends = clock.end_seconds - clock.pts_seconds[0]
     first, last = (part.maps.pts_seconds[np.searchsorted(part.maps.frame, part.frames[i])] for i in (0, -1))
     looked = slice(*np.searchsorted(clock.pts_seconds, [first, last + 1e-9]).tolist())
     inside, dwell = visits(
@@ -429,7 +410,7 @@ def _parts(
         if not frames:
             raise UsageError(f"{name} has no stored frames from {start} to {stop or 'the end'}")
         here = [aoi for aoi, of in zip(aois, meant, strict=True) if not of or of == name]
-        clock = Clock.of(run, maps) if gaze is not None or not all(aoi.static for aoi in here) else None
+        clock = Clock.of(run.folder, maps) if gaze is not None or not all(aoi.static for aoi in here) else None
         parts.append(
             _Part(maps=maps, frames=frames, aois=here, clock=clock, gaze=None if gaze is None else gaze.of(name))
         )

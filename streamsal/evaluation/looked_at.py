@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import BadInput
+from ..gaze.clock import Clock
 from ..gaze.table import TIME_SLACK_SECONDS, FrameFixations, Gaze, known_as, on_frames
 from ..gaze.tables import load_table
-from ..index import VideoIndex
 from ..layout import DONE
 from ..maps import Maps
 from ..merge import Run
-from ..prepare import index_path
 
 PICTURE_DEGREES = 40  # across the longer side, where nobody said how large the film was shown
 
@@ -49,23 +48,24 @@ class Film:
 def films_of(
     run: Run, gaze: Gaze, *, wanted: Mapping[str, np.ndarray] | None = None, blur_px: float | None = None
 ) -> list[Film]:
-    """The videos of a run that have gaze. `wanted`: what `read_frames` gave. Raises BadInput where none has."""
+    """The videos of a run that have gaze. `wanted`: what `read_frames` gave. Raises BadInput where none has, and
+    MissingInput where nobody knows when a video begins."""
     films = []
     for name in run.videos:
         each, mine = run[name], gaze.of(name)
         if not len(mine):
             continue
-        numbers, pts, ends = timeline(run, each)
-        on = on_frames(mine, pts, ends)
-        row = np.searchsorted(each.frame, numbers[on.frame])
-        stored = np.isin(numbers[on.frame], each.frame)
+        clock = Clock.of(run.folder, each)
+        on = on_frames(mine, clock.pts_seconds, clock.end_seconds)
+        looked_at = clock.frame[on.frame]
+        row, stored = np.searchsorted(each.frame, looked_at), np.isin(looked_at, each.frame)
         found = FrameFixations(
             frame=row[stored].astype(np.int64), x_px=on.x_px[stored], y_px=on.y_px[stored], subject=on.subject[stored]
         )
         inside = found.within(each.height, each.width)
         scored = each.status == DONE
         if wanted is not None:
-            scored = scored & np.isin(each.frame, _chosen(wanted.get(name), numbers, pts, ends))
+            scored = scored & np.isin(each.frame, _chosen(wanted.get(name), clock))
         sigma = blur_px or _degree_px(run, each)
         films.append(
             Film(
@@ -83,22 +83,6 @@ def films_of(
             "names, and the times of the gaze, which count seconds from the first frame"
         )
     return films
-
-
-def timeline(run: Run, maps: Maps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(number, when it comes on screen, when it leaves it) of every frame of a video, as its index says.
-
-    Where the run has lost its index, those of the stored frames, with the time that most of them are shown.
-    """
-    path = index_path(run.folder, maps.name)
-    if path.exists():
-        index = VideoIndex.load(path)
-        return np.arange(index.n_frames), index.pts_seconds, index.end_seconds
-    pts = np.asarray(maps.pts_seconds, np.float64)
-    step = float(np.median(np.diff(pts))) if len(pts) > 1 else 0.04
-    ends = np.append(pts[1:], pts[-1:] + step)
-    every = int(maps.info.get("every", 1))
-    return maps.frame, pts, ends if every == 1 else np.minimum(ends, pts + step / every)
 
 
 def _degree_px(run: Run, maps: Maps) -> float:
@@ -136,12 +120,12 @@ def read_frames(path: Path, videos: Sequence[str], rate_hz: float | None) -> dic
     return {name: np.array(numbers) / rate_hz for name, numbers in found.items()}
 
 
-def _chosen(wanted: np.ndarray | None, numbers: np.ndarray, pts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def _chosen(wanted: np.ndarray | None, clock: Clock) -> np.ndarray:
     """Numbers of the frames that are asked for, by number or by the time since the first frame at which they show."""
     if wanted is None:
         return np.zeros(0, np.int64)
     if wanted.dtype.kind == "i":
         return wanted
-    seconds = wanted + pts[0] + TIME_SLACK_SECONDS
-    at = np.searchsorted(pts, seconds, side="right") - 1
-    return numbers[at[seconds < ends[at] + TIME_SLACK_SECONDS]]
+    seconds = wanted + clock.pts_seconds[0] + TIME_SLACK_SECONDS
+    at = np.searchsorted(clock.pts_seconds, seconds, side="right") - 1
+    return clock.frame[at[seconds < clock.end_seconds[at] + TIME_SLACK_SECONDS]]

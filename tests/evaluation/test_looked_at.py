@@ -9,7 +9,7 @@ import pytest
 from maps_run import bump, maps_run
 
 from streamsal.errors import BadInput
-from streamsal.evaluation.looked_at import films_of, read_frames, timeline
+from streamsal.evaluation.looked_at import films_of, read_frames
 from streamsal.gaze.table import Gaze
 from streamsal.index import index_video
 from streamsal.merge import open_run
@@ -26,9 +26,6 @@ def looks(seconds: list[float]) -> Gaze:
 
 def test_without_an_index_the_stored_frames_are_the_film(tmp_path: Path) -> None:
     with open_run(maps_run(tmp_path / "r", {"a.mp4": flat(6)}, first_seconds=3.0)) as run:
-        number, pts, ends = timeline(run, run["a.mp4"])
-        assert number.tolist() == [0, 1, 2, 3, 4, 5]
-        np.testing.assert_allclose(ends - pts, 0.04)
         (film,) = films_of(run, looks([0.01, 0.21, 0.25]))
         assert film.fixations.frame.tolist() == [0, 5] and film.outside == 0
         np.testing.assert_allclose(film.places, [[3.5 / 40, 2.5 / 24]] * 2)
@@ -49,11 +46,8 @@ def test_the_index_knows_frames_that_the_run_does_not_hold(tmp_path: Path) -> No
     index_path(run, "a.mp4").parent.mkdir()
     index.save(index_path(run, "a.mp4"))
     with open_run(run) as opened:
-        number, pts, _ = timeline(opened, opened["a.mp4"])
-        assert len(number) == 15
         (film,) = films_of(opened, Gaze.rows(video="a.mp4", t_seconds=0.0, x_px=1, y_px=1, duration_s=1.0))
         assert film.fixations.frame.tolist() == [0, 1, 2]
-        assert pts[-1] == pytest.approx(pts[0] + 14 / 25)
 
 
 def test_one_degree_is_what_the_plan_said_or_a_fortieth_of_the_frame(tmp_path: Path) -> None:
