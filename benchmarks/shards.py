@@ -10,6 +10,7 @@ what stands in the files: maps, numbers of frames, constants.
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -94,6 +95,7 @@ def main() -> None:
     torch.set_num_threads(max(1, usable_cores() - 1))  # as the command line does
     found: dict[str, dict[str, Any]] = {}
     for case in cases:
+        print(case, file=sys.stderr, flush=True)
         began = time.perf_counter()
         runs = {
             n: computed(film, options.work_dir / f"{n}.streamsal", CASES[case], tasks=n, frames=options.frames)
