@@ -166,6 +166,8 @@ def map_curves(
             done += len(chosen)
             on_frame(done, len(rows))
     seen = "" if every else f", every {ordinal(int(rows[1]))} of the stored frames"
+    if not maps.first.is_density:
+        seen += "; of the map divided by its sum"
     kinds = (STATS[0], STATS[1]) if every else (STATS[0],)
     return [
         Curve(

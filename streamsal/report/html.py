@@ -50,8 +50,9 @@ class Film:
     """One video and all that the runs have of it; `curves` and pictures of `sheet` in the order of `measured`.
 
     `shots`: first frames; `shots_known` is false where they were not looked for. `maximum`: the density relative to
-    uniform that the last color of the sheet stands for. `sources`: (label, URL) of what can be played. `gaze`: whether
-    it was given. `looks`: the fixations, as `looks.looks` gives them; None where they are too many for the page.
+    uniform, or the map relative to its mean, that the last color of the sheet stands for. `sources`: (label, URL) of
+    what can be played. `gaze`: whether it was given. `looks`: the fixations, as `looks.looks` gives them; None where
+    they are too many for the page.
     """
 
     measured: Sequence[Measured]
@@ -389,19 +390,25 @@ def _picture(image: bytes | None, alt: str) -> str:
 
 
 def _legend(film: Film) -> str:
+    densities = [each.maps.first.is_density for each in film.measured]
+    what, unit, held = "density, or map that is none,", "uniform, or its mean", "it"
+    if all(densities):
+        what, unit, held = "density", "uniform", "the probability"
+    elif not any(densities):
+        what, unit, held = "map, no density,", "its mean", "the map"
     table = colormap("inferno")
     ramp = "linear-gradient(90deg, " + ", ".join(_rgb(table[level]) for level in range(0, 256, 17)) + ")"
     rings = "".join(
         f'<span><span class="ring" style="border-color:{_rgb(table[round(255 * place)])}"></span>'
-        f"{mass:.0%} of the probability lies inside</span>"
+        f"{mass:.0%} of {held} lies inside</span>"
         for mass, place in reversed(MASSES.items())
     )
     gaze = '<span><span class="ring gaze"></span>fixations in that frame</span>' if film.gaze else ""
     if film.gaze and film.looks is None:
         gaze += "<span>too many to be drawn over the film here: <code>streamsal render --gaze</code> draws them</span>"
     return (
-        f'<p class="legend"><span>density 0<span class="ramp" style="background:{ramp}"></span>'
-        f"{film.maximum:.3g} × uniform, one scale for all pictures</span>{rings}{gaze}</p>"
+        f'<p class="legend"><span>{what} 0<span class="ramp" style="background:{ramp}"></span>'
+        f"{film.maximum:.3g} × {unit}, one scale for all pictures</span>{rings}{gaze}</p>"
     )
 
 

@@ -94,6 +94,22 @@ def test_it_is_a_whole_document_that_asks_for_nothing_but_the_film(run: Path) ->
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.parametrize(
+    ("kinds", "says"),
+    [
+        (["log_density"], "density 0 12.5 × uniform, one scale for all pictures 50% of the probability lies inside"),
+        (["saliency_map"], "map, no density, 0 12.5 × its mean, one scale for all pictures 50% of the map lies inside"),
+        (["log_density", "saliency_map"], "density, or map that is none, 0 12.5 × uniform, or its mean, one scale"),
+    ],
+)
+def test_what_colors_and_lines_mean_is_said_of_what_is_shown(run: Path, kinds: list[str], says: str) -> None:
+    measured = [film(run, (label,)).measured[0] for label in "ab"[: len(kinds)]]
+    for each, kind in zip(measured, kinds, strict=True):
+        each.maps.outputs = {"log_density": replace(each.maps.first, kind=kind)}
+    found = replace(film(run, tuple("ab"[: len(kinds)])), measured=measured)
+    assert says.replace(" ", "") in Elements(page([found])).text.replace(" ", "")
+
+
 def test_names_from_files_are_text_wherever_they_stand(run: Path) -> None:
     several = film(run, (EVIL, "b"), path=EVIL, sources=[(EVIL, "a"), (EVIL, "b")])
     several = replace(several, curves=[[curve(EVIL, EVIL, [1, 2], series=EVIL)], [curve("b", "c", [1, 2])]])
