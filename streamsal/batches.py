@@ -24,6 +24,7 @@ from .color import RgbConverter
 from .decode import VideoReader
 from .devices import inference
 from .index import VideoIndex
+from .models.resize import resized
 from .models.spec import Batch, ClipBatch, Model, Video
 from .plan import PlannedVideo, Slots
 
@@ -77,7 +78,7 @@ def assemble(job: Job, start: int, stop: int, holes: set[int], meter: Meter) -> 
     """Batches on the device. Staging memory is allocated once and used in turn (pinned where the device is CUDA)."""
     video, spec = job.video, job.model.spec
     grid = video.grid(job.batch_size)
-    owned, first = video.owned(start, stop), start if job.handover is None else job.handover.start
+    owned, first = video.selection.owned(start, stop), start if job.handover is None else job.handover.start
     ranks = grid.ranks(first, stop)
     if not ranks:
         return
@@ -142,7 +143,7 @@ def _heard(sound: Sound, slots: Slots, owned: range, batch_size: int) -> Tensor:
 def _batch(job: Job, frames: Tensor, audio_nt: Tensor | None, slots: Slots, step: int, owned: range) -> Batch:
     video = job.video
     if (video.height, video.width) != (video.model_height, video.model_width):
-        frames = resize(frames, video.model_height, video.model_width)
+        frames = resized(frames, video.model_height, video.model_width, antialias=True)
         rest = job.model.spec.pixel_step
         frames = frames[:, ::rest, ::rest]
     frame = np.full(job.batch_size, -1, np.int64)
@@ -231,18 +232,6 @@ def _clip_batch(job: Job, clips: Clips, slots: Slots, kept: Mapping[int, _Prepar
         present=slots.present,
         weights_ntyx=torch.stack(weighed).unflatten(0, (job.batch_size, -1)) if weighed else None,
     )
-
-
-def resize(frames_nhwc: Tensor, height: int, width: int) -> Tensor:
-    """uint8 (n, H, W, 3) to (n, height, width, 3): bilinear with antialias, half-pixel centers, rounded to uint8."""
-    size = (height, width)
-    small = [
-        torch.nn.functional.interpolate(
-            frame[None].permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=True, align_corners=False
-        )
-        for frame in frames_nhwc  # one by one: the float32 copy of a whole batch of large frames would be several GB
-    ]
-    return torch.cat(small).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def prefetch(items: Generator[T], ahead: int) -> Generator[T]:

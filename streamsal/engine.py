@@ -122,7 +122,7 @@ def compute(job: Job, start: int, stop: int, *, meter: Meter | None = None) -> G
     is read, not in what is yielded."""
     meter = meter or Meter()
     spec, video, index = job.model.spec, job.video, job.index
-    owned = video.owned(start, stop)
+    owned = video.selection.owned(start, stop)
     holes: set[int] = set()
 
     def chunk(result: Result | None) -> Iterator[Chunk]:
@@ -175,7 +175,8 @@ def _relayed(job: Job, batches: Iterator[Any], state: Any, meter: Meter) -> Iter
     assert handover is not None
 
     def alone(method: Callable[..., T], *arguments: Any) -> T:
-        with meter.busy("model"), inference(job.device, job.dtype, autocast=model.spec.autocast):
+        precision = inference(job.device, job.dtype, autocast=model.spec.autocast)
+        with meter.busy("model"), precision, _naming_the_file(job, "behind the last frame"):
             return method(*arguments, state)
 
     def look(batch: Batch, state: Any) -> tuple[Batch, Any]:

@@ -43,6 +43,10 @@ class Selection:
     def frames(self) -> range:
         return range(self.start, self.stop, self.every)
 
+    def owned(self, start: int, stop: int) -> range:
+        """Those that a shard owning [start, stop) answers for; `start` is one of them."""
+        return range(start, min(stop, self.stop), self.every)
+
     def ordinal(self, frame: int) -> int:
         """How many selected frames lie before `frame`."""
         return max(0, -(-(min(frame, self.stop) - self.start) // self.every))
@@ -92,7 +96,7 @@ class Grid:
 
     def ranks(self, start: int, stop: int) -> range:
         """Ranks that a shard owning the selected frames in [start, stop) has to see."""
-        owned = range(start, min(stop, self.selection.stop), self.selection.every)
+        owned = self.selection.owned(start, stop)
         if not owned:
             return range(0)
         if self.dense:
@@ -171,10 +175,6 @@ class PlannedVideo:
     def selection(self) -> Selection:
         return Selection(start=self.start, stop=self.stop, every=self.every)
 
-    def owned(self, start: int, stop: int) -> range:
-        """The selected frames that a shard owning [start, stop) answers for."""
-        return range(start, min(stop, self.stop), self.every)
-
     def grid(self, batch_size: int) -> Grid:
         return Grid(
             selection=self.selection,
@@ -249,7 +249,7 @@ class Plan:
         return sum(len(self.owned(part)) for part in self.shards[shard])
 
     def owned(self, part: Part) -> range:
-        return range(part.start, part.stop, self.videos[part.video].every)
+        return self.videos[part.video].selection.owned(part.start, part.stop)
 
     def owner(self, video: int, frame: int) -> int | None:
         """The shard that has a frame (of a clip model: a clip) of a video; None where no shard has it."""

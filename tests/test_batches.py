@@ -12,7 +12,7 @@ import torch
 from films import write_film
 from telltale import Telltale, read_numbers
 
-from streamsal.batches import AHEAD, assemble, prefetch, resize
+from streamsal.batches import AHEAD, assemble, prefetch
 from streamsal.engine import Job
 from streamsal.index import VideoIndex, index_video
 from streamsal.models.spec import Batch
@@ -80,14 +80,6 @@ def test_smaller_frames_are_averaged_in_place(index: VideoIndex) -> None:
     batch = next(assemble(job(index, 4, long_side=48), 0, 4, set(), Meter()))
     assert batch.frames_nhwc.shape == (4, 32, 48, 3) and batch.frames_nhwc.dtype == torch.uint8
     assert read_numbers(batch.frames_nhwc) == [0, 1, 2, 3]
-
-
-def test_resize_keeps_flat_pictures_and_means() -> None:
-    flat = torch.full((2, 30, 50, 3), 77, dtype=torch.uint8)
-    assert torch.equal(resize(flat, 7, 11), torch.full((2, 7, 11, 3), 77, dtype=torch.uint8))
-    noise = torch.randint(0, 256, (1, 64, 64, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    halves = noise.double().view(1, 8, 8, 8, 8, 3).mean((2, 4))
-    assert (resize(noise, 8, 8).double() - halves).abs().mean() < 10
 
 
 def test_prefetch_keeps_order_and_runs_ahead_by_no_more_than_asked() -> None:

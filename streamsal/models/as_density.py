@@ -26,8 +26,9 @@ def spec_as_density(spec: ModelSpec) -> ModelSpec:
     first, *others = spec.outputs
     if first.kind != "saliency_map":
         raise UsageError(f"--as-density is for saliency maps, and {first.name} of {spec.name} is a {first.kind}")
-    density = Output(name="log_density", kind="log_density", units="nats", readback=first.readback, rule=RULE)
-    return replace(spec, outputs=(replace(density, readback=first.readback or Readback()), *others))
+    readback = first.readback or Readback()
+    density = Output(name="log_density", kind="log_density", units="nats", readback=readback, rule=RULE)
+    return replace(spec, outputs=(density, *others))
 
 
 class AsDensity:

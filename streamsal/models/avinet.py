@@ -21,7 +21,8 @@ from torch.nn import functional
 from ..weights import checkpoints
 from . import soundnet, vinet
 from .backbones import Weights, constant
-from .sliding_clip import SALIENCY, Memory, SlidingClip, State, check_size, result, wanted_dtype, window
+from .precision import wanted_dtype
+from .sliding_clip import SALIENCY, Memory, SlidingClip, State, check_size, result, window
 from .spec import Batch, Model, ModelSpec, Result
 
 FRAMES = 32

@@ -25,13 +25,18 @@ class Precisions:
         return self._made[dtype]
 
 
+def wanted_dtype(device: torch.device) -> torch.dtype:
+    """What the autocast around a step names."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
+
+
 def at_wanted_precision(device: torch.device, compute: Callable[[torch.dtype], Tensor]) -> Tensor:
     """`compute` of the dtype that the autocast around it names, outside of that autocast; one row per frame.
 
     A frame that float16 makes not finite (a feature above 65504 is infinite in it) has its row of `compute` in float32.
     The other frames keep theirs: which frames share a batch depends on the shard, and their bits must not.
     """
-    dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
+    dtype = wanted_dtype(device)
     with torch.autocast(device.type, enabled=False):
         found = compute(dtype)
         if dtype == torch.float16:

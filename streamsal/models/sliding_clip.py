@@ -17,9 +17,9 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..errors import UsageError
+from .precision import wanted_dtype
 from .s3d_trunk import Base1
 from .spec import Batch, ModelSpec, Output, Readback, Result, Video, Window
 
@@ -215,11 +215,6 @@ class SlidingClip:
         return [memory.picture(number) for number in range(frame - self.past, frame + 1)]
 
 
-def wanted_dtype(device: torch.device) -> torch.dtype:
-    """What the autocast around a step names."""
-    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
-
-
 def ready(waiting: dict[int, Tensor | None]) -> dict[int, Tensor]:
     """The first of the waiting maps, as far as they are there; they wait no more."""
     done: dict[int, Tensor] = {}
@@ -236,13 +231,3 @@ def result(done: dict[int, Tensor], like: Memory | None) -> Result:
     size = like.pictures[-1].shape[1:3] if like else (0, 0)
     maps = torch.stack(list(done.values())) if done else torch.zeros(0, *size)
     return Result(frame=np.array(list(done), dtype=np.int64), values={SALIENCY.name: maps})
-
-
-def resized(frames_nhwc: Tensor, height: int, width: int, *, antialias: bool) -> Tensor:
-    """uint8 (n, h, w, 3), bilinear, pixels at their centers, rounded; `antialias` as PIL does, without as OpenCV."""
-    if frames_nhwc.shape[1:3] == (height, width):
-        return frames_nhwc.clone()
-    x = functional.interpolate(
-        frames_nhwc.permute(0, 3, 1, 2).float(), (height, width), mode="bilinear", antialias=antialias
-    )
-    return x.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

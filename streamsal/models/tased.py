@@ -28,7 +28,8 @@ from ..weights import checkpoints
 from . import s3d_trunk as s3d
 from .backbones import Weights, constant
 from .precision import Precisions
-from .sliding_clip import SALIENCY, First, SlidingClip, check_first, check_size, resized, window
+from .resize import resized
+from .sliding_clip import SALIENCY, First, SlidingClip, check_first, check_size, window
 from .spec import Model, ModelSpec
 
 FRAMES = 32

@@ -25,9 +25,10 @@ from torch.nn import functional
 from ..errors import UsageError
 from ..weights import checkpoints
 from .backbones import Weights, affine, constant
-from .precision import Precisions
+from .precision import Precisions, wanted_dtype
+from .resize import resized
 from .s3d_trunk import frames_again, norm_template, time_by_place
-from .sliding_clip import SALIENCY, Memory, resized, result, wanted_dtype
+from .sliding_clip import SALIENCY, Memory, result
 from .spec import Batch, Model, ModelSpec, Result, Video, Window
 
 AROUND = 31  # frames on either side of the one that a map is of
