@@ -1,0 +1,190 @@
+"""A classifier of low-resolution clips: a resizer in front of an I3D, and the one file that holds both.
+
+In: a `Design` and weights, or clips (n, channels, frames, side_in, side_in) in [-1, 1]. Out: a score for every class,
+before the sigmoid, or the vector that the scores are made of. Knows no video and no training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import BadInput, UsageError
+from ..files import replacing
+from ..weights import cache, checkpoints, synthetic
+from ..weights.assets import ASSETS
+from .design import Design
+from .i3d import I3D, weights_of
+from .resizer import Resizer
+
+FORMAT = "streamsal classifier 1"
+
+
+class Classifier(nn.Module):
+    """`dropout`: share of the features that is dropped before the scores, in training."""
+
+    def __init__(self, design: Design, *, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.design = design
+        self.resizer = Resizer.of(design)
+        self.i3d = I3D(
+            len(design.classes),
+            frames=design.frames,
+            pool_early=design.pool_early,
+            channels=design.channels,
+            width=design.width,
+            dropout=dropout,
+        )
+
+    def forward(self, clips_ncthw: Tensor) -> Tensor:
+        """(n, classes), before the sigmoid: the mean over the positions of I3D's scores."""
+        return self.i3d(self.resizer(clips_ncthw))
+
+    def features(self, clips_ncthw: Tensor) -> Tensor:
+        """(n, 1024 width): the mean over the positions of I3D's features."""
+        return self.i3d.features(self.resizer(clips_ncthw)).mean((2, 3, 4))
+
+    def logits_of(self, features: Tensor) -> Tensor:
+        """(..., 1024 width) -> (..., classes): what `forward` gives, if nothing is dropped."""
+        projection = self.i3d.logits.conv3d
+        return functional.linear(features, projection.weight.flatten(1), projection.bias)
+
+    def resized(self, clips_ncthw: Tensor) -> Tensor:
+        """(n, channels, frames, side, side): what I3D sees, around [-1, 1]."""
+        return self.resizer(clips_ncthw)
+
+    def thetas(self, clips_ncthw: Tensor) -> Tensor | None:
+        """(n frames, 2, 3): through which part of its picture a transformer sees each frame; None without one."""
+        return self.resizer.thetas(clips_ncthw)
+
+
+def prepared(frames_nhwc: Tensor, design: Design) -> Tensor:
+    """Frames of bytes, of any size, as the resizer wants them: (n, 3, side_in, side_in) in [-1, 1], where they are.
+
+    Raises UsageError for a design of flow, which pictures are not.
+    """
+    if design.channels != 3:
+        raise UsageError("this classifier takes optical flow, not pictures")
+    frames = frames_nhwc.permute(0, 3, 1, 2).float()
+    size = (design.side_in, design.side_in)
+    frames = functional.interpolate(frames, size, mode="bilinear", align_corners=False, antialias=False)
+    return (frames.flip(1) if design.colors == "bgr" else frames) / 255 * 2 - 1
+
+
+def save(path: Path, classifier: Classifier, **facts: Any) -> None:
+    """Writes the classifier's file, with any further facts that are plain values. Raises WriteError."""
+    weights = {key: value.detach().cpu() for key, value in classifier.state_dict().items()}
+    found = {"format": FORMAT, "design": classifier.design.to_dict(), "weights": weights, **facts}
+    with replacing(path) as part:
+        torch.save(found, part)
+
+
+def load(source: str | Path | Mapping[str, Any], design: Design | None = None) -> Classifier:
+    """The classifier in a file, or in what such a file holds, or "synthetic": stand-ins for a design; in eval mode.
+
+    Raises BadInput for another file, MissingInput where there is none.
+    """
+    if isinstance(source, str) and source == cache.SYNTHETIC:
+        if design is None:
+            raise UsageError("a classifier with stand-in weights needs a design")
+        weights = synthetic.state_dict(template(design))
+    else:
+        found, where = _found(source)
+        design = _design_in(found, where)
+        weights = checkpoints.fitted("this classifier", found["weights"], template(design), where)
+    classifier = Classifier(design)
+    classifier.load_state_dict(weights)
+    return classifier.eval()
+
+
+def begin_with(classifier: Classifier, weights: str | Path, say: Callable[[str], None]) -> None:
+    """Fills a new classifier from the file of another, or of an I3D of either layout, or from a published I3D by name.
+
+    What the file has not keeps its values: the logits of other classes, a resizer of another design. `say` is told.
+    Raises MissingWeights, MissingInput, and BadInput for another network, or an I3D of another width.
+    """
+    path = cache.find(weights) if isinstance(weights, str) and weights in ASSETS else Path(weights)
+    found = checkpoints.read(path)
+    if "format" in found:
+        classes, own = _design_in(found, str(path)).classes, classifier.design.classes
+        entries, resizer = _part(found["weights"], "i3d."), _part(found["weights"], "resizer.")
+    else:
+        entries, resizer = weights_of(found, str(path)), {}
+        classes, own = len(entries["logits.conv3d.weight"]), len(classifier.design.classes)
+    if classes != own:
+        say(f"{path.name} knows other classes: the logits begin anew")
+        entries |= _part(classifier.i3d.state_dict(), "logits.", whole_keys=True)
+    classifier.i3d.load_state_dict(
+        checkpoints.fitted("this classifier's I3D", entries, classifier.i3d.state_dict(), str(path))
+    )
+    wanted = classifier.resizer.state_dict()
+    if {key: value.shape for key, value in resizer.items()} == {key: value.shape for key, value in wanted.items()}:
+        classifier.resizer.load_state_dict(resizer)
+    else:
+        say(f"{path.name} has no resizer of this design: it begins anew")
+
+
+def read_pair(i3d: Path, resizer: Path | None, design: Design) -> Classifier:
+    """The classifier in the two files that the program of 2022 wrote, in eval mode; None for the resizer "none".
+
+    Raises BadInput where a file is not of this design, MissingInput, and UsageError for a design without its file.
+    """
+    if (resizer is None) != (design.resizer == "none"):
+        what = "has no resizer" if resizer else "needs the file of its resizer"
+        raise UsageError(f"this design (resizer {design.resizer!r}) {what}")
+    classifier = Classifier(design)
+    parts = [(classifier.i3d, "this classifier's I3D", i3d, weights_of(checkpoints.read(i3d), str(i3d)))]
+    if resizer is not None:
+        parts.append(
+            (classifier.resizer, "this design's resizer", resizer, checkpoints.bare(checkpoints.read(resizer)))
+        )
+    for part, name, path, found in parts:
+        part.load_state_dict(checkpoints.fitted(name, found, part.state_dict(), str(path)))
+    return classifier.eval()
+
+
+def write_pair(classifier: Classifier, prefix: str | Path) -> list[Path]:
+    """Writes the files PREFIX_i3d.pt and, if there is one, PREFIX_resizer.pt for that program. Raises WriteError."""
+    i3d = {key if key.startswith("logits.") else f"model.{key}": x for key, x in classifier.i3d.state_dict().items()}
+    parts = {"i3d": i3d, "resizer": dict(classifier.resizer.state_dict())}
+    written = []
+    for name, weights in parts.items():
+        if weights:
+            written.append(Path(f"{prefix}_{name}.pt"))
+            with replacing(written[-1]) as part:
+                torch.save({key: value.cpu() for key, value in weights.items()}, part)
+    return written
+
+
+def design_of(path: Path) -> Design:
+    """The design in a classifier's file. Raises BadInput, MissingInput."""
+    return _design_in(checkpoints.read(path), str(path))
+
+
+def template(design: Design) -> dict[str, Tensor]:
+    """Every entry of the weights, as meta tensors."""
+    with torch.device("meta"):
+        return Classifier(design).state_dict()
+
+
+def _found(source: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    if isinstance(source, Mapping):
+        return source, "the mapping given as a classifier"
+    return checkpoints.read(Path(source)), str(source)
+
+
+def _part(weights: Mapping[str, Tensor], prefix: str, *, whole_keys: bool = False) -> dict[str, Tensor]:
+    found = {key: value for key, value in weights.items() if key.startswith(prefix)}
+    return found if whole_keys else {key.removeprefix(prefix): value for key, value in found.items()}
+
+
+def _design_in(found: Mapping[str, Any], where: str) -> Design:
+    if found.get("format") != FORMAT or not isinstance(found.get("weights"), Mapping):
+        what = checkpoints.identity(found) or f"something unknown ({len(found)} entries)"
+        raise BadInput(f"{where} is no classifier of ours: it is {what}")
+    return Design.from_dict(found["design"])

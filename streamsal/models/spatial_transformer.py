@@ -1,0 +1,105 @@
+"""Spatial transformers (Jaderberg et al. 2015) for clips: where the network looks in every frame, and that place alone.
+
+In: frames of clips, one behind the other. Out: six numbers per frame, and the frames seen through them, in float32
+whatever autocast says: bfloat16 rounds a position among 112 pixels by up to 0.2.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+HIDDEN = 32
+LAST_CHANNELS = 8  # of the localization, whose maps are a quarter as high and wide as what it reads
+
+
+class SpatialTransformer(nn.Module):
+    """The one of its own, as the program of 2022 this replaces put it before a resizer: clips in, clips out.
+
+    side           height and width of the frames in pixels, a multiple of 4
+    legacy_layout  see `planes`
+    """
+
+    def __init__(self, side: int, *, channels: int = 3, legacy_layout: bool = False) -> None:
+        super().__init__()
+        self.legacy_layout = legacy_layout
+        self.localization = nn.Sequential(
+            nn.Conv2d(channels, 16, 7, padding=3),
+            nn.MaxPool2d(3, 2, 1),
+            nn.Tanh(),
+            nn.Conv2d(16, LAST_CHANNELS, 5, padding=2),
+            nn.MaxPool2d(2),
+            nn.Tanh(),
+        )
+        self.fc_loc = affine(side)
+
+    def forward(self, clips_ncthw: Tensor) -> Tensor:
+        frames = clips_ncthw.shape[2]
+        seen = planes(folded(clips_ncthw), frames, self.legacy_layout)
+        shown = warped(seen, thetas(self.localization, self.fc_loc, seen))
+        return unfolded(frames_of(shown, frames, self.legacy_layout), frames)
+
+    def thetas(self, clips_ncthw: Tensor) -> Tensor:
+        """(n T, 2, 3)"""
+        seen = planes(folded(clips_ncthw), clips_ncthw.shape[2], self.legacy_layout)
+        return thetas(self.localization, self.fc_loc, seen)
+
+
+def affine(side: int) -> nn.Sequential:
+    """From what a localization makes of pictures of `side` pixels to six numbers, which are the identity at first."""
+    last = nn.Linear(HIDDEN, 6)
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor(IDENTITY))
+    return nn.Sequential(nn.Linear(LAST_CHANNELS * (side // 4) ** 2, HIDDEN), nn.Tanh(), last)
+
+
+def thetas(localization: nn.Module, fc_loc: nn.Module, pictures: Tensor, scale: nn.Module | None = None) -> Tensor:
+    """(n, c, side, side) -> (n, 2, 3), times what `scale` gives."""
+    found = localization(pictures).flatten(1)
+    with torch.autocast(found.device.type, enabled=False):
+        found = found.to(torch.promote_types(found.dtype, torch.float32))
+        theta = fc_loc(found) if scale is None else scale(found) * fc_loc(found)
+        return theta.view(-1, 2, 3)
+
+
+def warped(pictures: Tensor, theta: Tensor) -> Tensor:
+    """(n, c, h, w) seen through (n, 2, 3); black where nothing is."""
+    with torch.autocast(pictures.device.type, enabled=False):
+        grid = functional.affine_grid(theta, list(pictures.shape), align_corners=False)
+        seen = functional.grid_sample(pictures.to(theta.dtype), grid, align_corners=False)
+    return seen.to(pictures.dtype)
+
+
+def folded(clips_ncthw: Tensor) -> Tensor:
+    """Frames of clips as one batch of pictures (n T, c, h, w)."""
+    return clips_ncthw.transpose(1, 2).flatten(0, 1)
+
+
+def unfolded(frames_nchw: Tensor, frames: int) -> Tensor:
+    """The clips (n, c, T, h, w) that `folded` was given."""
+    return cast(Tensor, frames_nchw.unflatten(0, (-1, frames))).transpose(1, 2)
+
+
+def planes(frames_nchw: Tensor, frames: int, legacy_layout: bool) -> Tensor:
+    """What a transformer takes for frames: the frames, unless its weights were trained with the quirk of 2022.
+
+    That program read the memory of a clip (c, T, h, w) as if it were (T, c, h, w), so that its first "frame" was the
+    first color at times 0, 1 and 2, and the colors of one frame were warped by different numbers. Weights that were
+    trained so need it; `frames_of` brings the planes back, which is why nothing looked wrong.
+    """
+    if not legacy_layout:
+        return frames_nchw
+    return unfolded(frames_nchw, frames).reshape(frames_nchw.shape)
+
+
+def frames_of(planes_nchw: Tensor, frames: int, legacy_layout: bool) -> Tensor:
+    """The frames that `planes` was given."""
+    if not legacy_layout:
+        return planes_nchw
+    n, channels, height, width = planes_nchw.shape
+    return folded(planes_nchw.reshape(n // frames, channels, frames, height, width))
