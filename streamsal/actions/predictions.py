@@ -100,17 +100,17 @@ def _read(h5: H5) -> Predictions:
 
 
 def write_npy(
-    folder: str | Path, predictions: Predictions, seen: NDArray[np.uint8], confusion: NDArray[np.int64]
+    folder: str | Path, predictions: Predictions, seen: NDArray[np.uint8], confusion: NDArray[np.int64] | None
 ) -> list[Path]:
     """Write the four files of the program of 2022 that this replaces, for the notebooks that read them.
 
     predictions.npy and actuals.npy (n, C) are 0 and 1, confusion.npy is (C, 2, 2): [[TN, FP], [FN, TP]]. logits.npy
-    (n, C) holds probabilities: so it did there, whatever its name says.
+    (n, C) holds probabilities: so it did there, whatever its name says. Clips without labels have only two of them.
     """
     folder = make_folder(folder)
-    arrays = {"predictions": seen.astype(np.int64), "logits": predictions.probabilities, "confusion": confusion}
-    if predictions.targets is not None:
-        arrays["actuals"] = predictions.targets.astype(np.int64)
+    arrays = {"predictions": seen.astype(np.int64), "logits": predictions.probabilities}
+    if predictions.targets is not None and confusion is not None:
+        arrays |= {"actuals": predictions.targets.astype(np.int64), "confusion": confusion}
     for name, array in arrays.items():
         whole = io.BytesIO()
         np.save(whole, array)

@@ -75,20 +75,21 @@ class Scores:
 def scored(predictions: Predictions, thresholds: float | NDArray[np.floating] = 0.5) -> Scores:
     """A class is seen where its probability is at least the threshold, one for all or one for each class.
 
-    Raises UsageError where nothing is labeled, where there is no clip, or without torchmetrics.
+    Raises UsageError where nothing is labeled, where there is no clip, and without torchmetrics.
     """
-    if predictions.targets is None or not len(predictions.ids):
+    if predictions.targets is None:
         raise UsageError("clips without labels have no scores: name a manifest with labels")
+    if not predictions.ids:
+        raise UsageError("there is no clip to score: name a manifest with clips")
     metrics, n_classes = _torchmetrics(), len(predictions.classes)
     target = torch.from_numpy(predictions.targets.astype(np.int64))
     seen = torch.from_numpy(predictions.seen(thresholds).astype(np.int64))
     support = target.sum(0).numpy()
 
-    def measured(metric: str, *, seen: Tensor = seen, target: Tensor = target, **options: Any) -> NDArray[np.float64]:
+    def measured(metric: str, seen: Tensor = seen, target: Tensor = target, **options: Any) -> NDArray[np.float64]:
         options["validate_args"] = False  # its checks want two classes at least; ours have been made
-        return getattr(metrics, f"multilabel_{metric}")(seen, target, n_classes, **options).double().numpy()
+        return getattr(metrics, f"multilabel_{metric}")(seen, target, seen.shape[1], **options).double().numpy()
 
-    per_clip = {"seen": seen[..., None], "target": target[..., None], "multidim_average": "samplewise"}
     probability = torch.from_numpy(predictions.probabilities)
     ap = np.full(n_classes, np.nan)
     for k in support.nonzero()[0]:
@@ -98,7 +99,7 @@ def scored(predictions: Predictions, thresholds: float | NDArray[np.floating] = 
         classes=predictions.classes,
         f1_macro=float(measured("f1_score", average="macro")),
         f1_micro=float(measured("f1_score", average="micro")),
-        f1_samples=float(measured("f1_score", average="micro", **per_clip).mean()),
+        f1_samples=float(measured("f1_score", seen.T, target.T, average="macro")),
         exact_match=float(measured("exact_match")),
         hamming=float(measured("accuracy", average="micro")),
         map=float(ap[support > 0].mean()) if support.any() else 0.0,
