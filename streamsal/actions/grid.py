@@ -1,4 +1,4 @@
-"""Many trainings from one file: a configuration and the axes of [grid] in, one Config per cell out, and a table of them.
+"""Many trainings from one file: a configuration and its axes in [grid] in, one Config per cell out, and a table of all.
 
 A cell is a number and the settings that belong to it, whoever asks and whenever: a job of a cluster needs its number
 alone. Trains nothing and imports no torch; what a cell has reached is read from the files in its folder.

@@ -1,4 +1,4 @@
-"""A run and what a user wants of a cluster in, batch scripts as text out; and the few things asked of Slurm itself.
+"""The steps of a run or a study in, batch scripts as text out; and the few things asked of Slurm itself.
 
 The scripts are functions of their arguments alone, fully expanded, so that they can be read, edited and run by hand.
 Knows no plan, no video and no model: tasks are numbers, commands are words.
@@ -17,45 +17,9 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..plan import array_spec
+from .steps import Step, Submission
 
 USUAL_ARRAY_SIZE = 1001  # Slurm's own default of MaxArraySize: indices 0 ... 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """What is asked of the cluster; every field has the meaning of the option of that name.
-
-    `gpu` is a type as `sinfo -o %G` names it, "any", or "none". `extra` are words for every sbatch, such as --qos=long.
-    """
-
-    gpu: str = "any"
-    time: str = "2:00:00"
-    partition: str = ""
-    account: str = ""
-    cpus: int = 4
-    mem: str = "16G"
-    throttle: int = 0
-    device: str = "cuda"
-    stage: bool = False
-    render: bool = False
-    style: str = "overlay"
-    extra: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """One run on a cluster. `run` is absolute, `program` the words that start streamsal on a compute node.
-
-    `site` is a file that every script reads first: modules, environment. Empty: none. `second_pass`: the merge computes
-    what the model derives of the stored outputs, and gets what a task gets.
-    """
-
-    run: Path
-    program: tuple[str, ...]
-    resources: Resources
-    site: str = ""
-    second_pass: bool = False
-
 
 # The same text as in scripts/sbatch.
 WAIT_AND_REQUEUE = r"""
@@ -82,71 +46,54 @@ exit $code
 
 def scripts(submission: Submission) -> dict[str, str]:
     """The text of each batch script, by the name of its step."""
-    return {"infer": infer_script(submission), "merge": merge_script(submission), "render": render_script(submission)}
+    return {step.name: script(submission, step) for step in submission.steps}
 
 
-def infer_script(submission: Submission) -> str:
-    """One task of the array, whose number may lie above what one array can hold: see `arrays`."""
+def script(submission: Submission, step: Step) -> str:
+    """A batch script. A task's number may lie above what one array can hold: see `arrays`."""
     wanted = submission.resources
-    command = _words(*submission.program, "infer", submission.run, "--device", wanted.device)
-    command += ' --task-id "$((SLURM_ARRAY_TASK_ID + ${STREAMSAL_TASK_OFFSET:-0}))"'
-    if wanted.stage:
-        command += " --stage"
-    directives = {**_what_computing_gets(wanted), "signal": "B:USR1@120"}
-    return _script(submission, "infer", "%A_%a", directives, f"{command} &\n\n{WAIT_AND_REQUEUE}")
-
-
-def merge_script(submission: Submission) -> str:
-    wanted, command = submission.resources, _words(*submission.program, "merge", submission.run)
-    directives: dict[str, object] = {"cpus-per-task": 1, "mem": "2G", "time": "0:30:00"}
-    if submission.second_pass:
-        command += f" --device {wanted.device}"
-        directives = _what_computing_gets(wanted)
-    return _script(submission, "merge", "%j", directives, f"exec {command}\n")
-
-
-def _what_computing_gets(wanted: Resources) -> dict[str, object]:
-    gpu = {"none": "", "any": "gpu:1"}.get(wanted.gpu, f"gpu:{wanted.gpu}:1")
-    return {"gres": gpu, "cpus-per-task": wanted.cpus, "mem": wanted.mem, "time": wanted.time}
-
-
-def render_script(submission: Submission) -> str:
-    wanted = submission.resources
-    command = _words(*submission.program, "render", submission.run, "--style", wanted.style, "--jobs", wanted.cpus)
-    directives = {"cpus-per-task": wanted.cpus, "mem": wanted.mem, "time": "2:00:00"}
-    return _script(submission, "render", "%j", directives, f"exec {command}\n")
-
-
-def _script(submission: Submission, name: str, number: str, directives: dict[str, object], body: str) -> str:
-    """A batch script. `number` is Slurm's pattern for the job in the log's name; empty directives are left out."""
-    wanted = submission.resources
-    if "\\" in str(submission.run):  # in a log's name it turns off Slurm's patterns, and all tasks would share one log
-        raise UsageError(f"{submission.run} cannot be told to Slurm: it holds a backslash; choose another run with -o")
-    logs = str(submission.run / "logs").replace("%", "%%")
-    directives = {
-        "job-name": name,
-        "partition": wanted.partition,
-        "account": wanted.account,
-        **directives,
-        "open-mode": "append",  # a task that comes back goes on in the same log
-        "output": f"{logs}/{name}-{number}.log",
-    }
-    lines = [f"--{key}={_quoted(str(value))}" for key, value in directives.items() if value != ""]
-    lines += ["--requeue", *map(_quoted, wanted.extra)]
+    command = _words(*submission.program, *step.words)
+    if step.number:
+        command += f' {step.number} "$((SLURM_ARRAY_TASK_ID + ${{STREAMSAL_TASK_OFFSET:-0}}))"'
     threads = "${SLURM_CPUS_PER_TASK:-1}"
     return "\n".join(
         [
             "#!/bin/bash",
             "# Written by `streamsal submit`; with --dry-run it prints the sbatch lines that go with it.",
-            *(f"#SBATCH {line}" for line in lines),
+            *(
+                f"#SBATCH --{key}={_quoted(str(value))}"
+                for key, value in _directives(submission, step).items()
+                if value
+            ),
+            "#SBATCH --requeue",
+            *(f"#SBATCH {_quoted(word)}" for word in wanted.extra),
             "",
             *([f". {shlex.quote(submission.site)} || exit 2"] if submission.site else []),
             "export PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1",
             f"export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads}",
             "",
-            body,
+            f"{command} &\n\n{WAIT_AND_REQUEUE}" if step.number else f"exec {command}\n",
         ]
     )
+
+
+def _directives(submission: Submission, step: Step) -> dict[str, object]:
+    """By their names; empty ones are left out of the script."""
+    if "\\" in str(submission.folder):  # in a log's name it turns off Slurm's patterns: all tasks would share one log
+        raise UsageError(f"{submission.folder} cannot be told to Slurm: it holds a backslash; choose another with -o")
+    logs = str(submission.folder / "logs").replace("%", "%%")
+    return {
+        "job-name": step.name,
+        "partition": submission.resources.partition,
+        "account": submission.resources.account,
+        "gres": {"none": "", "any": "gpu:1"}.get(step.gpu, f"gpu:{step.gpu}:1"),
+        "cpus-per-task": step.cpus,
+        "mem": step.mem,
+        "time": step.time,
+        "signal": "B:USR1@120" if step.number else "",
+        "open-mode": "append",  # a task that comes back goes on in the same log
+        "output": f"{logs}/{step.name}-{'%A_%a' if step.number else '%j'}.log",
+    }
 
 
 def _words(*words: object) -> str:
@@ -182,35 +129,38 @@ def arrays(tasks: Iterable[int], size: int = USUAL_ARRAY_SIZE, throttle: int = 0
     return [Array(offset=offset, spec=array_spec(indices) + limit) for offset, indices in groups.items()]
 
 
-def infer_words(script: Path, array: Array) -> list[str]:
+def array_words(script: Path, array: Array) -> list[str]:
     offset = [f"--export=ALL,STREAMSAL_TASK_OFFSET={array.offset}"] if array.offset else []
     return ["sbatch", "--parsable", f"--array={array.spec}", *offset, str(script)]
 
 
-def merge_words(script: Path, after: Sequence[str]) -> list[str]:
-    """After all tasks, however they ended: merging proves itself that none is missing, and its log says which are."""
-    return ["sbatch", "--parsable", *_dependency("afterany", after), str(script)]
-
-
-def render_words(script: Path, after: Sequence[str]) -> list[str]:
-    return ["sbatch", "--parsable", *_dependency("afterok", after), "--kill-on-invalid-dep=yes", str(script)]
-
-
-def _dependency(kind: str, after: Sequence[str]) -> list[str]:
-    return [f"--dependency={kind}:{':'.join(after)}"] if after else []
-
-
-def shell_lines(scripts: Path, infer: Sequence[Array], *, render: bool) -> list[str]:
-    """What `submit` does, as lines for a shell."""
-    jobs = [f"infer{number}" for number in range(len(infer))] if len(infer) > 1 else ["infer"] * len(infer)
-    lines = [
-        f"{job}=$({_shell(infer_words(scripts / 'infer.sbatch', array))})"
-        for job, array in zip(jobs, infer, strict=True)
+def job_words(script: Path, step: Step, after: Sequence[str]) -> list[str]:
+    """A step behind others: one that looks for itself what is missing (its log says so) waits for any end of theirs."""
+    dependency = [f"--dependency=after{step.after}:{':'.join(after)}"] if after else []
+    return [
+        "sbatch",
+        "--parsable",
+        *dependency,
+        *(["--kill-on-invalid-dep=yes"] if step.after == "ok" else []),
+        str(script),
     ]
-    lines.append(f"merge=$({_shell(merge_words(scripts / 'merge.sbatch', [f'${{{job}}}' for job in jobs]))})")
-    if render:
-        lines.append(_shell(render_words(scripts / "render.sbatch", ["${merge}"])))
+
+
+def shell_lines(scripts: Path, steps: Sequence[Step], arrays: Sequence[Array]) -> list[str]:
+    """What `submit` does, as lines for a shell."""
+    tasks, *others = steps
+    jobs = [f"{tasks.name}{number}" for number in range(len(arrays))] if len(arrays) > 1 else [tasks.name] * len(arrays)
+    lines = [
+        f"{job}=$({_shell(array_words(_file(scripts, tasks), array))})" for job, array in zip(jobs, arrays, strict=True)
+    ]
+    for step in others:
+        lines.append(f"{step.name}=$({_shell(job_words(_file(scripts, step), step, [f'${{{job}}}' for job in jobs]))})")
+        jobs = [step.name]
     return lines
+
+
+def _file(folder: Path, step: Step) -> Path:
+    return folder / f"{step.name}.sbatch"
 
 
 def _shell(words: Sequence[str]) -> str:

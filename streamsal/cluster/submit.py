@@ -1,7 +1,7 @@
-"""A planned run in, its tasks on a cluster or side by side on this machine: array, then merge, then render.
+"""A planned run or a study in, its tasks on a cluster or side by side on this machine, and behind them the other steps.
 
-Writes the scripts into RUN/submit, checks what can be checked before anything waits in a queue, and records what was
-sent in RUN/submit/jobs.jsonl. What is missing comes from the shards alone, never from what a scheduler remembers.
+Writes the scripts into FOLDER/submit, checks what can be checked before anything waits in a queue, and records what was
+sent in FOLDER/submit/jobs.jsonl. What is missing comes from the shards alone, never from what a scheduler remembers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..plan import Plan, PlannedVideo, array_spec, counted, tasks_named
 from ..progress import Progress
 from ..signals import Stop, stopped
 from . import slurm
-from .slurm import Resources, Submission
+from .steps import Resources, Submission
 
 # Not measured: about 15 % of an RTX 2080 Ti's peak under float16, as networks of many small convolutions reach it, and
 # four cores that decode 190 frames of 1080p a second. A faster card has shorter tasks.
@@ -89,9 +89,9 @@ def check_inputs(plan: Plan) -> None:
 
 
 def write_scripts(submission: Submission) -> Path:
-    """The folder with infer.sbatch, merge.sbatch and render.sbatch; the folder of their logs is made, too."""
-    folder = make_folder(submission.run / "submit")
-    make_folder(submission.run / "logs")  # where it is missing Slurm fails a job without a word
+    """The folder with a script for each step; the folder of their logs is made, too."""
+    folder = make_folder(submission.folder / "submit")
+    make_folder(submission.folder / "logs")  # where it is missing Slurm fails a job without a word
     for name, text in slurm.scripts(submission).items():
         write_bytes(folder / f"{name}.sbatch", text.encode())
     return folder
@@ -99,43 +99,44 @@ def write_scripts(submission: Submission) -> Path:
 
 def dry_run(submission: Submission, tasks: Sequence[int]) -> str:
     """The scripts that were written and the lines that would submit them."""
-    wanted, folder = submission.resources, write_scripts(submission)
-    lines = slurm.shell_lines(folder, slurm.arrays(tasks, throttle=wanted.throttle), render=wanted.render)
+    folder, arrays = write_scripts(submission), slurm.arrays(tasks, throttle=submission.resources.throttle)
     texts = [f"# {folder / name}.sbatch\n{text}" for name, text in slurm.scripts(submission).items()]
-    return "\n".join([*texts, *lines])
+    return "\n".join([*texts, *slurm.shell_lines(folder, submission.steps, arrays)])
 
 
 def to_slurm(submission: Submission, tasks: Sequence[int], *, force: bool, progress: Progress) -> dict[str, Any]:
-    """Submits the tasks, the merge and the film; returns what jobs.jsonl says of it.
+    """Submits the tasks and the steps behind them; returns what jobs.jsonl says of it: jobs by the names of steps.
 
     Raises Held while tasks of an earlier submission wait or run, unless `force`; UsageError for what Slurm refuses, and
     then nothing is submitted.
     """
-    run, wanted = submission.run, submission.resources
-    waiting = slurm.queued(job for sent in sent_before(run) for job in sent["infer"])
+    folder, wanted = submission.folder, submission.resources
+    first, *others = submission.steps
+    waiting = slurm.queued(job for sent in sent_before(folder) for job in sent.get(first.name, []))
     if waiting and not force:
-        raise Held(f"tasks of {run} wait or run in {', '.join(waiting)}: let them end, scancel them, or give --force")
+        raise Held(
+            f"tasks of {folder} wait or run in {', '.join(waiting)}: let them end, scancel them, or give --force"
+        )
     arrays = slurm.arrays(tasks, slurm.max_array_size(), wanted.throttle)
-    folder = write_scripts(submission)
-    infer, merge, render = (folder / f"{name}.sbatch" for name in ("infer", "merge", "render"))
-    for words in (
-        *(slurm.infer_words(infer, array) for array in arrays[:1]),
-        slurm.merge_words(merge, []),
-        *([slurm.render_words(render, [])] if wanted.render else []),
-    ):
-        slurm.check(words)
-    sent: dict[str, Any] = {"time": round(time.time(), 3), "array": array_spec(tasks), "infer": [], "offsets": []}
+    scripts = write_scripts(submission)
+    script = {step.name: scripts / f"{step.name}.sbatch" for step in submission.steps}
+    for array in arrays[:1]:
+        slurm.check(slurm.array_words(script[first.name], array))
+    for step in others:
+        slurm.check(slurm.job_words(script[step.name], step, []))
+    sent: dict[str, Any] = {"time": round(time.time(), 3), "array": array_spec(tasks), first.name: [], "offsets": []}
     try:
         for array in arrays:
-            sent["infer"].append(slurm.submit(slurm.infer_words(infer, array)))
+            sent[first.name].append(slurm.submit(slurm.array_words(script[first.name], array)))
             sent["offsets"].append(array.offset)
-            progress.say(f"job {sent['infer'][-1]}: --array={array}")
-        sent["merge"] = slurm.submit(slurm.merge_words(merge, sent["infer"]))
-        if wanted.render:
-            sent["render"] = slurm.submit(slurm.render_words(render, [sent["merge"]]))
+            progress.say(f"job {sent[first.name][-1]}: --array={array}")
+        after = sent[first.name]
+        for step in others:
+            sent[step.name] = slurm.submit(slurm.job_words(script[step.name], step, after))
+            after = [sent[step.name]]
     finally:
-        if sent["infer"] or "merge" in sent:
-            record(run, {**sent, "resources": asdict(wanted)})
+        if any(sent.get(step.name) for step in submission.steps):
+            record(folder, {**sent, "resources": asdict(wanted)})
     return sent
 
 
@@ -184,19 +185,21 @@ def here(submission: Submission, tasks: Sequence[int], *, progress: Progress, st
 
     Raises Stopped when `stop` names a reason, else the error of what failed; tasks behind one that failed are done.
     """
-    run, wanted, folder = submission.run, submission.resources, write_scripts(submission)
+    folder, wanted, scripts = submission.folder, submission.resources, write_scripts(submission)
+    first, *others = submission.steps
+    log = str(folder / "logs" / f"{first.name}-local_{{}}.log")
     waiting, running, codes = list(tasks), dict[int, subprocess.Popen[bytes]](), dict[int, int]()
     try:
         while waiting or running:
             while waiting and len(running) < max(1, wanted.throttle):
                 task = waiting.pop(0)
-                with open(run / "logs" / f"infer-local_{task}.log", "ab") as log:
-                    running[task] = _start(folder / "infer.sbatch", log=log, SLURM_ARRAY_TASK_ID=str(task))
+                with open(log.format(task), "ab") as file:
+                    running[task] = _start(scripts / f"{first.name}.sbatch", log=file, SLURM_ARRAY_TASK_ID=str(task))
             for task in [task for task, process in running.items() if process.poll() is not None]:
                 codes[task] = running.pop(task).returncode
                 progress.say(f"task {task}: {f'left with {codes[task]}' if codes[task] else 'done'}")
             if reason := stop():
-                raise stopped(reason, f"{counted(len(waiting) + len(running), 'task')} of {run} not done")
+                raise stopped(reason, f"{counted(len(waiting) + len(running), 'task')} of {folder} not done")
             time.sleep(0.1)
     finally:
         for process in running.values():
@@ -204,14 +207,14 @@ def here(submission: Submission, tasks: Sequence[int], *, progress: Progress, st
         for process in running.values():
             process.wait()
     if failed := sorted(task for task, code in codes.items() if code):
-        log = run / "logs" / f"infer-local_{failed[0]}.log"
-        raise _failed(f"{tasks_named(failed)} of {run} failed: see {log}, then run again", codes[failed[0]])
-    for name in ("merge", "render") if wanted.render else ("merge",):
+        text = f"{tasks_named(failed)} of {folder} failed: see {log.format(failed[0])}, then run again"
+        raise _failed(text, codes[failed[0]])
+    for step in others:
         if reason := stop():
-            raise stopped(reason, f"{run} is computed, and not merged")
-        process = _start(folder / f"{name}.sbatch")
+            raise stopped(reason, f"the tasks of {folder} are done, its {step.name} is not")
+        process = _start(scripts / f"{step.name}.sbatch")
         if code := process.wait():
-            raise _failed(f"the {name} of {run} failed", code)
+            raise _failed(f"the {step.name} of {folder} failed", code)
 
 
 def _start(script: Path, *, log: IO[bytes] | None = None, **environment: str) -> subprocess.Popen[bytes]:

@@ -47,7 +47,8 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def submit(arguments: argparse.Namespace) -> int:
-    from ..cluster.slurm import Submission, require_slurm
+    from ..cluster.slurm import require_slurm
+    from ..cluster.steps import Run
     from ..cluster.submit import (
         dry_run,
         here,
@@ -66,8 +67,9 @@ def submit(arguments: argparse.Namespace) -> int:
         require_slurm()
     failed: list[StreamsalError] = []
     run, plan = _planned(arguments, progress, failed)
-    if arguments.render and plan.of_clips:
-        raise UsageError(f"{plan.model.name} gives vectors, no maps that a film could show: leave --render out")
+    spec = spec_of(plan.model.name, plan.model.weights or None, **plan.model.options)
+    if arguments.render and spec.clip and not spec.outputs[0].labels:
+        raise UsageError(f"{spec.name} gives vectors, nothing that a film could show: leave --render out")
     sent = sent_before(run)
     if sent and not (local or arguments.dry_run or arguments.resume or arguments.force):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(sent[-1]["time"]))
@@ -79,12 +81,12 @@ def submit(arguments: argparse.Namespace) -> int:
     if arguments.resume and not local:
         say_where_devices_failed(run, tasks, progress.say)
     site = os.environ.get("STREAMSAL_ENV", "")
-    submission = Submission(
-        run=run,
+    submission = Run(
+        folder=run,
         program=(sys.executable, "-m", "streamsal"),
         resources=resources_of(run, given, local=local, again=arguments.resume),
         site=os.path.abspath(site) if site else "",
-        second_pass=bool(spec_of(plan.model.name, **plan.model.options).derived),
+        second_pass=bool(spec.derived),
     )
     if arguments.dry_run:
         print(dry_run(submission, tasks))
@@ -93,9 +95,8 @@ def submit(arguments: argparse.Namespace) -> int:
             here(submission, tasks, progress=progress, stop=stop)
     else:
         jobs = to_slurm(submission, tasks, force=arguments.force, progress=progress)
-        for step in ("infer", "merge", "render"):
-            if jobs.get(step):
-                print(step, *(jobs[step] if step == "infer" else [jobs[step]]))
+        for step in submission.steps:
+            print(step.name, *(jobs[step.name] if step.number else [jobs[step.name]]))
         progress.say(f"how far it is: streamsal status {run}")
     return 1 if failed else 0
 

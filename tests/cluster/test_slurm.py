@@ -16,17 +16,22 @@ from hypothesis import strategies as st
 from program import wait_until
 
 from streamsal.cluster import slurm
-from streamsal.cluster.slurm import Array, Resources, Submission, arrays
+from streamsal.cluster.slurm import Array, arrays
+from streamsal.cluster.steps import Resources, Run, Submission
 from streamsal.errors import UsageError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "sbatch"
 AWKWARD = """/data/my "best" talks/it's $HOME `x` 100%/r.streamsal"""
 SAY_ARGUMENTS = (sys.executable, "-c", "import sys; print(sys.argv[1:])")
-SUBMISSION = Submission(run=Path("/data/talk.streamsal"), program=("streamsal",), resources=Resources())
+SUBMISSION = Run(folder=Path("/data/talk.streamsal"), resources=Resources())
 
 
 def environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "STREAMSAL_"))} | more
+
+
+def script(submission: Submission, name: str) -> str:
+    return slurm.scripts(submission)[name]
 
 
 def directives(script: str) -> list[str]:
@@ -35,10 +40,11 @@ def directives(script: str) -> list[str]:
 
 def test_directives_come_before_the_first_command_and_say_what_was_asked_for() -> None:
     wanted = Resources(gpu="rtx_a4000", time="0:20:00", partition="gpu,long", account="lab", cpus=8, mem="32G")
-    script = slurm.infer_script(replace(SUBMISSION, resources=replace(wanted, extra=("--qos=long", "--comment=a b"))))
-    first_command = next(n for n, line in enumerate(script.splitlines()) if line and not line.startswith("#"))
-    assert all(n < first_command for n, line in enumerate(script.splitlines()) if line.startswith("#SBATCH"))
-    assert directives(script) == [
+    wanted = replace(wanted, extra=("--qos=long", "--comment=a b"))
+    text = script(replace(SUBMISSION, resources=wanted), "infer")
+    first_command = next(n for n, line in enumerate(text.splitlines()) if line and not line.startswith("#"))
+    assert all(n < first_command for n, line in enumerate(text.splitlines()) if line.startswith("#SBATCH"))
+    assert directives(text) == [
         "--job-name=infer",
         "--partition=gpu,long",
         "--account=lab",
@@ -57,18 +63,19 @@ def test_directives_come_before_the_first_command_and_say_what_was_asked_for() -
 
 @pytest.mark.parametrize(("gpu", "gres"), [("any", ["--gres=gpu:1"]), ("none", []), ("v100", ["--gres=gpu:v100:1"])])
 def test_gpus(gpu: str, gres: list[str]) -> None:
-    script = slurm.infer_script(replace(SUBMISSION, resources=Resources(gpu=gpu)))
-    assert [line for line in directives(script) if "gres" in line] == gres
+    text = script(replace(SUBMISSION, resources=Resources(gpu=gpu)), "infer")
+    assert [line for line in directives(text) if "gres" in line] == gres
 
 
 def test_only_inferring_asks_for_a_gpu_and_for_a_warning_before_the_limit() -> None:
-    for script in (slurm.merge_script(SUBMISSION), slurm.render_script(SUBMISSION)):
-        assert not [line for line in directives(script) if "gres" in line or "signal" in line]
+    submission = replace(SUBMISSION, resources=Resources(render=True))
+    for text in (script(submission, "merge"), script(submission, "render")):
+        assert not [line for line in directives(text) if "gres" in line or "signal" in line]
 
 
 def test_a_merge_that_computes_gets_what_a_task_gets() -> None:
     wanted = Resources(gpu="rtx_a4000", mem="20G", time="3:00:00", cpus=6)
-    text = slurm.merge_script(replace(SUBMISSION, resources=wanted, second_pass=True))
+    text = script(replace(SUBMISSION, resources=wanted, second_pass=True), "merge")
     for line in ("--gres=gpu:rtx_a4000:1", "--mem=20G", "--time=3:00:00", "--cpus-per-task=6"):
         assert f"#SBATCH {line}\n" in text
     assert "merge /data/talk.streamsal --device cuda\n" in text
@@ -77,15 +84,14 @@ def test_a_merge_that_computes_gets_what_a_task_gets() -> None:
 def test_paths_with_anything_in_them_reach_the_program_as_they_are(tmp_path: Path) -> None:
     site = tmp_path / "it's my site.sh"
     site.write_text("export FROM_SITE=yes\n")
-    submission = Submission(run=Path(AWKWARD), program=SAY_ARGUMENTS, resources=Resources(stage=True), site=str(site))
-    for name, script in slurm.scripts(submission).items():
-        assert '--output="/data/my \\"best\\" talks/it\'s $HOME `x` 100%%/r.streamsal/logs/' in script
+    wanted = Resources(stage=True, render=True)
+    submission = Run(folder=Path(AWKWARD), program=SAY_ARGUMENTS, resources=wanted, site=str(site))
+    for name, text in slurm.scripts(submission).items():
+        assert '--output="/data/my \\"best\\" talks/it\'s $HOME `x` 100%%/r.streamsal/logs/' in text
         ids = {"SLURM_ARRAY_TASK_ID": "3", "STREAMSAL_TASK_OFFSET": "1000"}
-        said = subprocess.run(
-            ["bash", "-c", script], env=environment(**ids), capture_output=True, text=True, check=True
-        )
+        said = subprocess.run(["bash", "-c", text], env=environment(**ids), capture_output=True, text=True, check=True)
         words = {
-            "infer": ["--device", "cuda", "--task-id", "1003", "--stage"],
+            "infer": ["--device", "cuda", "--stage", "--task-id", "1003"],
             "merge": [],
             "render": ["--style", "overlay", "--jobs", "4"],
         }
@@ -95,20 +101,20 @@ def test_paths_with_anything_in_them_reach_the_program_as_they_are(tmp_path: Pat
 @pytest.mark.parametrize(("name", "said"), [("a\nb", "line break"), ("a\\b", "backslash")])
 def test_what_cannot_be_told_to_slurm_is_said(name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        slurm.merge_script(replace(SUBMISSION, run=Path("/data") / name))
+        slurm.scripts(replace(SUBMISSION, folder=Path("/data") / name))
 
 
 def test_a_site_file_that_is_gone_ends_the_job(tmp_path: Path) -> None:
     submission = replace(SUBMISSION, program=SAY_ARGUMENTS, site=str(tmp_path / "gone.sh"))
-    done = subprocess.run(["bash", "-c", slurm.merge_script(submission)], capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", script(submission, "merge")], capture_output=True, text=True)
     assert done.returncode == 2 and "gone.sh" in done.stderr and not done.stdout
 
 
 @pytest.mark.parametrize("name", ["infer", "multi_gpu"])
 def test_scripts_by_hand_wait_and_requeue_as_the_written_ones(name: str) -> None:
-    script = (SCRIPTS / f"{name}.sbatch").read_text()
-    assert script.endswith(f" &\n\n{slurm.WAIT_AND_REQUEUE}")
-    assert {"--requeue", "--open-mode=append", "--signal=B:USR1@120"} < set(directives(script))
+    text = (SCRIPTS / f"{name}.sbatch").read_text()
+    assert text.endswith(f" &\n\n{slurm.WAIT_AND_REQUEUE}")
+    assert {"--requeue", "--open-mode=append", "--signal=B:USR1@120"} < set(directives(text))
 
 
 @pytest.mark.parametrize("where", ["beside", "named"])
@@ -153,7 +159,7 @@ def test_a_task_that_was_warned_requeues_itself_and_one_that_was_ended_does_not(
     (tmp_path / "scontrol").chmod(0o755)
     submission = replace(SUBMISSION, program=(sys.executable, "-c", STOPS.format(code=code)))
     process = subprocess.Popen(
-        ["bash", "-c", slurm.infer_script(submission)],
+        ["bash", "-c", script(submission, "infer")],
         cwd=tmp_path,
         env=environment(SLURM_ARRAY_TASK_ID="0", PATH=f"{tmp_path}:{os.environ['PATH']}") | known,
     )
@@ -170,7 +176,7 @@ def test_a_program_that_is_killed_or_stopped_before_it_listens_is_told_apart(tmp
     known = environment(PATH=f"{tmp_path}:{os.environ['PATH']}", **IN_ARRAY)
     for number, code in (("KILL", 137), ("TERM", 143)):
         submission = replace(SUBMISSION, program=("sh", "-c", f"kill -{number} $$"))
-        done = subprocess.run(["bash", "-c", slurm.infer_script(submission)], env=known)
+        done = subprocess.run(["bash", "-c", script(submission, "infer")], env=known)
         assert done.returncode == code
         assert (tmp_path / "asked").exists() == (number == "TERM")
 
@@ -211,13 +217,14 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_printed_lines_do_in_a_shell_what_submitting_does(fake_slurm: Path) -> None:
     folder, made = Path(AWKWARD), arrays([3, 60], 51, 2)
-    ids = [slurm.submit(slurm.infer_words(folder / "infer.sbatch", array)) for array in made]
-    merge = slurm.submit(slurm.merge_words(folder / "merge.sbatch", ids))
-    slurm.submit(slurm.render_words(folder / "render.sbatch", [merge]))
+    _, merge, render = steps = replace(SUBMISSION, resources=Resources(render=True)).steps
+    ids = [slurm.submit(slurm.array_words(folder / "infer.sbatch", array)) for array in made]
+    merged = slurm.submit(slurm.job_words(folder / "merge.sbatch", merge, ids))
+    slurm.submit(slurm.job_words(folder / "render.sbatch", render, [merged]))
     asked = (fake_slurm / "sbatch.asked").read_text()
     assert ids == ["100", "101"] and "--dependency=afterany:100:101 " in asked and "afterok:102 " in asked
     (fake_slurm / "sbatch.asked").unlink()
-    lines = "\n".join(slurm.shell_lines(folder, made, render=True))
+    lines = "\n".join(slurm.shell_lines(folder, steps, made))
     subprocess.run(["bash", "-eu", "-c", lines], check=True, capture_output=True)
     assert (fake_slurm / "sbatch.asked").read_text().replace(";east", "") == asked
 
@@ -226,7 +233,7 @@ def test_what_slurm_says_is_understood(fake_slurm: Path) -> None:
     assert slurm.max_array_size() == 51
     assert slurm.queued(["7", "8", "100"]) == ["7", "100"]
     with pytest.raises(UsageError, match="invalid partition") as refused:
-        slurm.check(slurm.merge_words(Path("none.sbatch"), []))
+        slurm.check(slurm.job_words(Path("none.sbatch"), SUBMISSION.steps[1], []))
     assert "--test-only" in str(refused.value)
 
 

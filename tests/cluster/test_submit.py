@@ -12,7 +12,7 @@ import pytest
 from films import write_film
 from program import TELLTALE, end, run, start, wait_until
 
-from streamsal.cluster.slurm import Resources
+from streamsal.cluster.steps import Resources
 from streamsal.cluster.submit import record, resources_of, sent_before, usual_tasks
 from streamsal.plan import Plan, PlannedVideo
 
