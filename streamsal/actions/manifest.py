@@ -26,9 +26,9 @@ CLASS_FILES = ("classes.txt", "class_map.json")  # of TinyVIRAT version 1 and 2,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabeledClip:
-    """One clip. `labels` are indices of classes; `scene` names clips that must not be divided between training and
-    validation; `frames` is the manifest's word only, if it says any; a clip of which nobody said what it shows is not
-    `labeled`, which is not the same as showing none of the classes."""
+    """One clip. `labels` are indices of classes, in the manifest's order; `scene` names clips that must not be divided
+    between training and validation; `frames` is the manifest's word only, if it says any; a clip of which nobody said
+    what it shows is not `labeled`, which is not the same as showing none of the classes."""
 
     id: str
     path: Path
@@ -138,7 +138,7 @@ def _indices(entry: _Entry, index: dict[str, int], path: Path) -> tuple[int, ...
         if label not in index:
             known = textwrap.shorten(", ".join(index), 1000, placeholder=" ...")
             raise BadInput(f"clip {entry.id} of {path} has the label {label!r}, which is none of the classes: {known}")
-    return tuple(sorted({index[label] for label in entry.labels or ()}))
+    return tuple(dict.fromkeys(index[label] for label in entry.labels or ()))
 
 
 def _folder_of_videos(path: Path, base: Path) -> Path:
