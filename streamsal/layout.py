@@ -118,16 +118,19 @@ def load_outputs(text: str) -> tuple[Output, ...]:
         if readback is not None:
             prior = readback.pop("gaussian_prior")
             readback = Readback(**readback, gaussian_prior=tuple(prior) if prior else None)
-        outputs.append(Output(**item, readback=readback))
+        labels = tuple(item.pop("labels", ()))  # files of before there were any say nothing of them
+        outputs.append(Output(**item, readback=readback, labels=labels))
     return tuple(outputs)
 
 
-def describe(output: Output, store_dtype: str) -> dict[str, str]:
+def describe(output: Output, store_dtype: str) -> dict[str, Any]:
     """Attributes of an output's dataset: what a reader with h5py alone has to know."""
     readback = output.readback and json.dumps(asdict(output.readback))
-    found = {"kind": output.kind, "units": output.units, "readback": readback or ""}
+    found: dict[str, Any] = {"kind": output.kind, "units": output.units, "readback": readback or ""}
     if output.rule:
         found["rule"] = output.rule
+    if output.labels:
+        found["labels"] = list(output.labels)
     if output.kind in ("log_density", "priority"):
         found["how_to_read"] = _how_to_read(output, stored_dtype(output, store_dtype))
     return found

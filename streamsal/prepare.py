@@ -106,7 +106,7 @@ def make_plan(
     Raises MissingInput, MissingWeights, VideoError, UsageError, PlanMismatch (saying what differs), WriteError.
     """
     options = model_options(request)
-    spec = spec_of(request.model, **options)
+    spec = spec_of(request.model, request.weights, **options)
     model = plan_model(request, options)
     weighing = saliency_plan(request.saliency) if request.saliency else None
     paths = [Path(os.path.abspath(video)) for video in videos]
@@ -414,12 +414,19 @@ def video_clips(index: VideoIndex, clip: Clip, timing: Timing) -> Clips:
 
 
 def check_size(name: str, height: int, width: int, spec: ModelSpec) -> None:
-    """Raises UsageError for frames that the model cannot compute."""
+    """Raises UsageError for frames that the model cannot compute, or in which it would look at what is not there."""
     if min(height, width) < spec.min_side:
         raise UsageError(
             f"{name}: frames of {width}x{height} px are too small for {spec.name}, which needs {spec.min_side} px a "
             "side: take another model or another scale"
         )
+    if spec.box:
+        x, y, box_width, box_height = spec.box
+        if x + box_width > width or y + box_height > height:
+            raise UsageError(
+                f"{name}: {box_width}x{box_height} px from ({x}, {y}) on, the box to look at, are not all inside its "
+                f"frames of {width}x{height} px: move the box or make it smaller"
+            )
 
 
 def model_scale(height: int, width: int, spec: ModelSpec, long_side: int | None, px_per_degree: float | None) -> float:

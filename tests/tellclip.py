@@ -26,7 +26,7 @@ def spec(*, length: int = 5, step: int = 3, rate: float = 25.0) -> ModelSpec:
         licence="Apache-2.0",
         citation="none needed",
         outputs=(
-            Output(name="seen", kind="features", units="frame numbers", exact=True),
+            Output(name="features", kind="features", units="frame numbers", exact=True),
             Output(name="valid", kind="features", units="share", scalar=True),
         ),
         clip=Clip(length=length, step=step, rate=rate),
@@ -54,7 +54,7 @@ class Tellclip:
 
     def step(self, batch: ClipBatch, state: None) -> Result:
         seen = batch.clips_ncthw[batch.present, 0, :, 0, 0]
-        values = {"seen": seen, "valid": torch.from_numpy(batch.valid[batch.present])}
+        values = {"features": seen, "valid": torch.from_numpy(batch.valid[batch.present])}
         return Result(frame=batch.frame[batch.present], values=values)
 
     def end(self, state: None) -> None:

@@ -20,7 +20,7 @@ def spec(*, pool: str = "") -> ModelSpec:
         summary="says where the saliency of its frames is",
         licence="Apache-2.0",
         citation="none needed",
-        outputs=(Output(name="cell", kind="features", units=f"cells, by {pool or 'nothing'}", exact=True),),
+        outputs=(Output(name="features", kind="features", units=f"cells, by {pool or 'nothing'}", exact=True),),
         clip=Clip(length=5, step=3, rate=25.0),
     )
 
@@ -49,7 +49,7 @@ class Tellspot:
         share, cell = batch.weights_ntyx[batch.present].flatten(2).max(-1)
         cell = torch.where(share < 0.5, OUTSIDE, cell)
         cell = torch.where(share == 1 / self.cells**2, EVERYWHERE, cell)
-        return Result(frame=batch.frame[batch.present], values={"cell": cell.float()})
+        return Result(frame=batch.frame[batch.present], values={"features": cell.float()})
 
     def end(self, state: None) -> None:
         return None

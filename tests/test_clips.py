@@ -147,7 +147,7 @@ def computed(film: Path, folder: Path, tasks: int, **request: object) -> Maps:
 
 
 def seen(maps: Maps) -> dict[int, list[int]]:
-    return {int(frame): maps.output("seen", int(frame)).astype(int).tolist() for frame in maps.frame}
+    return {int(frame): maps.output("features", int(frame)).astype(int).tolist() for frame in maps.frame}
 
 
 def expected(stride: str = "0.2s", tail: str = "shift") -> dict[int, list[int]]:
@@ -170,7 +170,9 @@ def test_only_clips_that_start_in_the_range(film: Path, tmp_path: Path) -> None:
 
 def test_a_frame_is_decoded_and_prepared_once_whatever_the_overlap(film: Path) -> None:
     model = streamsal.create_model(TELLCLIP)
-    rows = [chunk.values["seen"].tolist() for chunk in streamsal.stream(film, model=model, timing=Timing(stride="1"))]
+    rows = [
+        chunk.values["features"].tolist() for chunk in streamsal.stream(film, model=model, timing=Timing(stride="1"))
+    ]
     assert sum(map(len, rows)) == N_FRAMES - 14
     assert model.n_prepared == N_FRAMES  # type: ignore[attr-defined]
 
@@ -204,9 +206,9 @@ def test_holes_are_seen_as_neighbors_and_counted_out_of_valid(tmp_path: Path) ->
     film = destroyed = write_film(tmp_path / "film.mov", 60, codec="mjpeg")
     destroy_packets(destroyed, [7, *range(20, 55)])
     maps = computed(film, tmp_path / "r", 2, timing=Timing(stride="10"))
-    assert maps.output("seen", 0).tolist() == [0, 3, 6, 10, 14]  # the picture before it stands in for 7
+    assert maps.output("features", 0).tolist() == [0, 3, 6, 10, 14]  # the picture before it stands in for 7
     assert maps.scalar("valid")[0] == np.float32(0.8)
-    assert maps.frame[maps.status == 2].tolist() == [20, 30, 40] and np.isnan(maps.output("seen", 30)).all()
+    assert maps.frame[maps.status == 2].tolist() == [20, 30, 40] and np.isnan(maps.output("features", 30)).all()
 
 
 def test_a_plan_with_other_clips_is_another(film: Path, tmp_path: Path) -> None:

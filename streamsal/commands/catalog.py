@@ -29,7 +29,7 @@ def list_models(arguments: argparse.Namespace) -> int:
         print_facts(facts, rows, ["", ""], arguments.json)
         return 0
     table = [
-        {"name": name, "kind": e.kind, "weights": _have(e.weights), "licence": e.licence, "about": e.summary}
+        {"name": name, "kind": e.kind, "weights": _weights_of(e), "licence": e.licence, "about": e.summary}
         for name, e in MODELS.items()
         if commercial(name) or not arguments.commercial_only
     ]
@@ -59,7 +59,7 @@ def _model_facts(name: str, commercial_only: bool) -> dict[str, Any]:
         "px_per_degree": spec.px_per_degree or "any",
         "long_side": spec.long_side or "any",
         "cost": _cost(entry) if entry else "unknown",
-        "weights": _have(entry.weights) if entry else "its own",
+        "weights": _weights_of(entry) if entry else "its own",
         "files": ", ".join(entry.weights) or "none" if entry else "its own",
         "licence": spec.licence,
         "citation": spec.citation,
@@ -73,8 +73,13 @@ def _heard(spec: ModelSpec) -> str:
 
 
 def _cost(entry: Entry) -> str:
-    unit = "clip" if entry.kind == "features" else "frame of any size" if entry.one_size else "1080p frame"
-    return f"{entry.cost} per {unit}" if entry.weights else entry.cost
+    clips = entry.kind in ("features", "probabilities")
+    unit = "clip" if clips else "frame of any size" if entry.one_size else "1080p frame"
+    return f"{entry.cost} per {unit}" if entry.weights or entry.trained else entry.cost
+
+
+def _weights_of(entry: Entry) -> str:
+    return "your own" if entry.trained else _have(entry.weights)
 
 
 def _have(names: Sequence[str]) -> str:

@@ -69,7 +69,7 @@ def submit(arguments: argparse.Namespace) -> int:
     run, plan = _planned(arguments, progress, failed)
     spec = spec_of(plan.model.name, plan.model.weights or None, **plan.model.options)
     if arguments.render and spec.clip and not spec.outputs[0].labels:
-        raise UsageError(f"{spec.name} gives vectors, nothing that a film could show: leave --render out")
+        raise UsageError(f"{spec.name} gives vectors, no maps that a film could show: leave --render out")
     sent = sent_before(run)
     if sent and not (local or arguments.dry_run or arguments.resume or arguments.force):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(sent[-1]["time"]))

@@ -116,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     progress = progress_of(arguments)
     fixations, request = fixations_of(arguments), request_of(arguments, None)
-    if fixations is not None and not spec_of(request.model, **request.options).derived:
+    if fixations is not None and not spec_of(request.model, request.weights, **request.options).derived:
         raise UsageError(f"{request.model} does not depend on fixations: leave --fixations out")
     run, plan, devices, failed = _planned_here(arguments, progress)
     workers = arguments.decode_workers
@@ -203,12 +203,13 @@ def _planned_before(arguments: argparse.Namespace, run: Path) -> Plan:
 
 
 def _check_gives_vectors(arguments: argparse.Namespace) -> None:
-    """Raises UsageError for a model of frames, before videos are read and weights asked for."""
+    """Raises UsageError for a model without vectors of clips, before videos are read and weights asked for."""
     from ..models import spec_of
     from ..prepare import model_options
 
     request = request_of(arguments, None)
-    if spec_of(request.model, **model_options(request)).clip is None:
+    spec = spec_of(request.model, request.weights, **model_options(request))
+    if spec.clip is None or "features" not in [output.name for output in spec.outputs]:
         raise UsageError(f"{request.model} gives no vectors of clips: take a clip model, or `streamsal run`")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StreamsalError, UsageError
+from ..errors import MissingWeights, StreamsalError, UsageError
 from ..weights import cache as assets
 from .spec import ModelSpec
 
@@ -36,7 +36,8 @@ class Entry:
 
     `kind`: what it gives in the end. `weights`: names of the assets it needs, see weights/assets.py: its checkpoint and
     its usual center bias. `cost`: multiply-adds of one 1920 x 1080 frame, or of one clip. `variant`: which of the
-    models in its file it is, where that has several. `one_size`: frames of any size cost the same.
+    models in its file it is, where that has several. `one_size`: frames of any size cost the same. `trained`: its
+    weights are not published but trained by its users; what to say to one who names none.
     """
 
     module: str
@@ -47,6 +48,7 @@ class Entry:
     cost: str = "no network"
     variant: str = ""
     one_size: bool = False
+    trained: str = ""
 
 
 def _clip_models(module: str, **gmac: float) -> dict[str, Entry]:
@@ -187,6 +189,15 @@ MODELS: dict[str, Entry] = {
         mvit_v2_s=64.2,
     ),
     **_clip_models("mvit", mvit_v1_b_32x3=235.8, mvit_v2_s_16x4=64.2, mvit_v2_b_32x3=224.5),
+    "lowres_classifier": Entry(
+        module="streamsal.models.lowres_classifier",
+        summary="which actions are in each clip: a resizer and an I3D, trained by you with `streamsal train`",
+        licence="Apache-2.0; weights: your own",
+        kind="probabilities",
+        cost="50 GMAC",
+        trained="lowres_classifier has no published weights: train a classifier with `streamsal train`, or import one, "
+        "and name its file with --weights",
+    ),
 }
 
 
@@ -223,17 +234,22 @@ def create_model(
     return AsDensity(model)
 
 
-def spec_of(name_or_path: str | Path, **options: Any) -> ModelSpec:
-    """A model's spec; without building its network, where its file has a `spec(**options)` or a `SPEC`."""
+def spec_of(name_or_path: str | Path, weights: str | Path | None = None, **options: Any) -> ModelSpec:
+    """A model's spec; without building its network, where its file has a `spec(**options)` or a `SPEC`.
+
+    `weights`: as for `create_model`, for a model whose weights say what it is: its `spec` has a parameter of that name.
+    """
     options, as_density = without_as_density(options)
     if as_density:
         from .as_density import spec_as_density
 
-        return spec_as_density(spec_of(name_or_path, **options))
+        return spec_as_density(spec_of(name_or_path, weights, **options))
     module, options = backend_of(name_or_path, options)
     check_options(name_or_path, module, options)
     options |= variant_of(name_or_path)
     if callable(getattr(module, "spec", None)):
+        if "weights" in inspect.signature(module.spec).parameters:
+            options["weights"] = weights
         with naming_the_file(name_or_path, "in spec()"):
             return module.spec(**options)
     if isinstance(getattr(module, "SPEC", None), ModelSpec) and not options:
@@ -286,6 +302,8 @@ def weights_file(name_or_path: str | Path, weights: str | Path | None = None) ->
     """
     if weights is None:
         entry = MODELS.get(str(name_or_path))
+        if entry and entry.trained:
+            raise MissingWeights(entry.trained)
         return str(assets.find(entry.weights[0])) if entry and entry.weights else ""
     check_takes_weights(name_or_path, model_module(name_or_path))
     return assets.SYNTHETIC if str(weights) == assets.SYNTHETIC else os.path.abspath(weights)
@@ -400,7 +418,7 @@ def check_options(name_or_path: str | Path, module: Any, options: Mapping[str, A
 
 def check_takes_weights(name_or_path: str | Path, module: ModuleType) -> None:
     entry = MODELS.get(str(name_or_path))
-    takes = bool(entry.weights) if entry else "weights" in inspect.signature(module.build).parameters
+    takes = bool(entry.weights or entry.trained) if entry else "weights" in inspect.signature(module.build).parameters
     if not takes:
         raise UsageError(f"model {name_or_path} has no weights to load: leave the weights out")
 

@@ -25,7 +25,7 @@ from ..timing import Clip
 if TYPE_CHECKING:
     from torch import Tensor
 
-OutputKind = Literal["log_density", "priority", "saliency_map", "features", "logits"]
+OutputKind = Literal["log_density", "priority", "saliency_map", "features", "logits", "probabilities"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,8 @@ class Output:
 
     `priority` is the kind of a map that `readback` makes a log density of. `exact`: stored as float32, whatever
     precision the run stores its densities in. `scalar`: one number per frame, shape (n,). `rule`: how it was made of
-    what the model gives, where that is not the model's own.
+    what the model gives, where that is not the model's own. `labels`: names of the numbers in a row, where they have
+    any, as those of classes.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Output:
     exact: bool = False
     scalar: bool = False
     rule: str = ""
+    labels: tuple[str, ...] = ()
 
     @property
     def is_density(self) -> bool:
@@ -120,6 +122,8 @@ class ModelSpec:
     long_side      longer side in pixels of the pictures it was trained on, or None; larger frames are computed as they
                    are, and planning recommends --long-side
     min_side       the least height and width in pixels that it can compute; planning refuses smaller frames
+    box            (x, y, width, height) in pixels of the part of a frame that it looks at, or None for all of it;
+                   planning refuses frames that do not hold it
     bytes_per_px   device memory it needs per pixel of a frame, so that planning can choose a batch size;
                    `bytes_per_clip` likewise for clips
     constants      names of the arrays that reading the outputs back needs beside them, the same for all frames of a
@@ -143,6 +147,7 @@ class ModelSpec:
     px_per_degree: float | None = None
     long_side: int | None = None
     min_side: int = 1
+    box: tuple[int, int, int, int] | None = None
     bytes_per_px: float = 0.0
     bytes_per_clip: float = 0.0
     constants: tuple[str, ...] = ()

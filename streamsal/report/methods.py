@@ -122,7 +122,8 @@ def citations(measured: Sequence[Measured]) -> list[str]:
         name, plan = str(each.maps.info["model"]), each.run.plan
         if name in MODELS:  # a model file of the user's own may be gone by now, and says nothing of papers
             with contextlib.suppress(StreamsalError, TypeError):
-                found.append(spec_of(name, **(plan.model.options if plan else {})).citation)
+                weights, options = (plan.model.weights or None, plan.model.options) if plan else (None, {})
+                found.append(spec_of(name, weights, **options).citation)
         files = {Path(plan.model.center_bias).name, Path(plan.model.weights).name} if plan else set()
         found += [asset.citation for asset in ASSETS.values() if asset.file in files]
     return list(dict.fromkeys(text for text in found if text))

@@ -81,8 +81,9 @@ def check(
 
 def _arrays(plan: Plan, statistics: Sequence[Statistic]) -> list[str]:
     """What rows hold beside their features."""
-    outputs = spec_of(plan.model.name, **plan.model.options).outputs
-    return [*(output.name for output in outputs[1:] if not output.scalar), *(f"features_{name}" for name in statistics)]
+    outputs = spec_of(plan.model.name, plan.model.weights or None, **plan.model.options).outputs
+    more = [output.name for output in outputs if output.name != "features" and not output.scalar]
+    return [*more, *(f"features_{name}" for name in statistics)]
 
 
 def with_clips(plan: Plan) -> list[str]:
@@ -100,22 +101,34 @@ def _rows(run: Run, names: Sequence[str], how: Aggregation, statistics: Sequence
 def vectors_of(run: Run, name: str) -> Vectors:
     """What a run of a clip model holds of one video. Raises UsageError for a run of another kind."""
     clip, timing = clip_settings(run.path, plan_of(run))
-    maps, index = run[name], _index(run, name)
-    table = video_clips(index, clip, timing)
-    chosen = np.searchsorted(table.start, maps.frame)
-    members = table.members[chosen]
-    first, scalars = maps.first.name, maps.scalars
-    more = {output: _stored(maps, output) for output in maps.outputs if output != first and output not in scalars}
+    maps, index, clips = run[name], _index(run, name), stored_clips(run, name)
+    if "features" not in maps.outputs:
+        raise UsageError(f"{maps.info['model']} gives {', '.join(maps.outputs)}, no output named features")
+    scalars = maps.scalars
+    more = {output: _stored(maps, output) for output in maps.outputs if output not in ("features", *scalars)}
+    start_seconds, end_seconds = seconds_of(clips, index)
     return Vectors(
         video=name,
-        features=_stored(maps, first),
-        start_seconds=index.pts_seconds[members.min(1)],
-        end_seconds=index.end_seconds[members.max(1)],
-        frames=members,
-        valid=np.nan_to_num(scalars["valid"]) if "valid" in scalars else table.own[chosen].mean(1).astype(np.float32),
+        features=_stored(maps, "features"),
+        start_seconds=start_seconds,
+        end_seconds=end_seconds,
+        frames=clips.members,
+        valid=np.nan_to_num(scalars["valid"]) if "valid" in scalars else clips.own.mean(1).astype(np.float32),
         facts=_facts(maps, clip, timing, index),
         more=more,
     )
+
+
+def stored_clips(run: Run, name: str) -> Clips:
+    """The clips whose results a run holds of one video. Raises UsageError for a run of another kind."""
+    table = video_clips(_index(run, name), *clip_settings(run.path, plan_of(run)))
+    rows = np.searchsorted(table.start, run[name].frame)
+    return Clips(start=table.start[rows], members=table.members[rows], own=table.own[rows])
+
+
+def seconds_of(clips: Clips, index: VideoIndex) -> tuple[np.ndarray, np.ndarray]:
+    """When the first member of each clip comes on screen and when the last one goes, float64 (n,)."""
+    return index.pts_seconds[clips.members.min(1)], index.end_seconds[clips.members.max(1)]
 
 
 def _stored(maps: Maps, output: str) -> np.ndarray:
@@ -167,7 +180,7 @@ def list_frames(run: Path, plan: Plan) -> Iterator[str]:
     """For every clip of every video its times and its frames, as lines of text."""
     for name, index, clips in planned_clips(run, plan):
         yield f"# {name}"
-        start, end = index.pts_seconds[clips.members.min(1)], index.end_seconds[clips.members.max(1)]
+        start, end = seconds_of(clips, index)
         yield from frame_lines(start, end, clips.members)
 
 

@@ -20,7 +20,9 @@ from streamsal.prepare import check_size
 
 TELLTALE = Path(__file__).parents[1] / "telltale.py"
 telltale = model_module(TELLTALE)
-OF_FRAMES = [name for name, entry in MODELS.items() if entry.kind != "features"]  # else: test_clip_model
+OF_FRAMES = [  # else: test_clip_model, test_lowres_classifier
+    name for name, entry in MODELS.items() if entry.kind not in ("features", "probabilities")
+]
 NETWORKS = [name for name in OF_FRAMES if MODELS[name].weights]
 EVERY_MODEL = pytest.mark.parametrize("name", [*OF_FRAMES, str(TELLTALE)], ids=[*OF_FRAMES, "telltale"])
 SLOTS = 4

@@ -84,7 +84,7 @@ def cells_seen(video: Path, *options: str) -> dict[int, list[int]]:
     call("embed", video, "--model", TELLSPOT, *pooled, *options)
     with open_run("clips") as run:
         maps = run[video.name]
-        return {int(frame): maps.output("cell", int(frame)).astype(int).tolist() for frame in maps.frame}
+        return {int(frame): maps.output("features", int(frame)).astype(int).tolist() for frame in maps.frame}
 
 
 def cells_of(map_of: Callable[[int], int], n_frames: int = N_FRAMES) -> dict[int, list[int]]:
