@@ -17,8 +17,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 # being clipped. With 20 it weighs about as much as all other labels of its clip, TinyVIRAT having 26 classes.
 LARGEST_WEIGHT = 20.0
 
-# Ridnik et al. 2021: gamma- and margin of the experiments on MS-COCO; gamma+, which is 0 there, as the authors' code has
-# it, so that positives which are sure already count less, too.
+# Ridnik et al. 2021: gamma- and margin of the experiments on MS-COCO; gamma+, which is 0 there, as the authors' code
+# has it, so that positives which are sure already count less, too.
 GAMMA_NEGATIVE, GAMMA_POSITIVE, MARGIN = 4, 1, 0.05
 
 
