@@ -20,6 +20,7 @@ from streamsal.actions.predictions import Predictions
 from streamsal.actions.processes import Processes
 from streamsal.actions.reading import decoded
 from streamsal.errors import Stopped, VideoError
+from streamsal.index import index_video
 from streamsal.models.classifier import Classifier, load
 from streamsal.models.design import Design
 
@@ -45,7 +46,7 @@ def said(classifier: Classifier, manifest: Manifest, rows: list[int], **options:
 
 def alone(classifier: Classifier, clip: LabeledClip, at: object = 0.0, flip: bool = False) -> np.ndarray:
     """(k, C) logits of each window, which goes through the network by itself."""
-    windows = torch.from_numpy(decoded(clip.path, at, frames=classifier.design.frames))  # type: ignore[arg-type]
+    windows = torch.from_numpy(decoded(index_video(clip.path), at, frames=classifier.design.frames))  # type: ignore[arg-type]
     with torch.inference_mode():
         return torch.cat([classifier(clip_of(w, classifier.design, flip)[None]) for w in windows]).numpy()
 
