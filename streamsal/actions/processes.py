@@ -6,7 +6,7 @@ One process alone is the same thing with a world of 1, in which nothing is ever 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -50,6 +50,12 @@ class Processes:
 
     def barrier(self) -> None:
         self.any(False)
+
+    def as_first(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Fills tensors of all processes, on their devices, with those of the first."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
 
     def first_does(self, work: Callable[[], T]) -> T:
         """What `work` gives to the first process, which alone does it; its StreamsalError is raised on all."""

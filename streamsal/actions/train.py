@@ -1,0 +1,326 @@
+"""The flow of a training: settings and a folder in; best.pt, last.pt, validation.h5 and log.jsonl in that folder out.
+
+    epoch   = the clips it shows (drawing_lots), decoded (reading), a step at a time (stepping), then validation
+    last.pt = kept behind every epoch, every few minutes, and when asked to stop
+
+What comes out does not depend on where the training was interrupted. Each line of log.jsonl is a json: of steps (epoch,
+step, loss, lr, clips_per_second, waits_for), or of an epoch (epoch, step, validation, best). Epochs count from 1 there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..devices import resolve_dtype
+from ..errors import Held, UsageError
+from ..files import make_folder, write_bytes, writing
+from ..locks import lock
+from ..models.classifier import Classifier, begin_with, save
+from ..progress import Progress
+from ..signals import Stop, stopped
+from .board import Board
+from .config import Config
+from .drawing_lots import epoch_of, share
+from .keeping import Place, identity_of, keep, restore
+from .predict import clip_of, predict
+from .processes import Processes
+from .reading import Read, batches
+from .scores import scored, tuned
+from .split import ClipSets, clips_of
+from .stepping import Stepper
+
+MADE_HERE = ("last.pt", "best.pt", "validation.h5", "log.jsonl", "tensorboard")
+
+
+@dataclass(slots=True, kw_only=True)
+class Training:
+    """A training under way. `place` is all of it that changes, besides weights and optimizer."""
+
+    config: Config
+    folder: Path
+    clips: ClipSets
+    stepper: Stepper
+    processes: Processes
+    progress: Progress
+    stop: Stop
+    board: Board | None = None
+    place: Place = field(default_factory=Place)
+
+    @property
+    def name(self) -> str:
+        return f"epoch {self.place.epoch + 1} of {self.config.train.epochs}"
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        stepper = self.stepper
+        return {"weights": stepper.classifier, "optimizer": stepper.optimizer, "scaler": stepper.scaler}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return identity_of(self.config, self.clips, self.processes.world)
+
+
+def train(
+    config: Config,
+    folder: str | Path,
+    *,
+    processes: Processes | None = None,
+    resume: str = "auto",
+    progress: Progress | None = None,
+    stop: Stop = lambda: "",
+) -> Path:
+    """Trains to the end, from where `folder` is; best.pt.
+
+    `resume`: "auto": from last.pt if it is there; "no": from the beginning; or another training's last.pt. Raises
+    Stopped when asked to, Held where another copy trains into the folder, and what reading and writing raise.
+    """
+    _check_extras()
+    folder, processes, progress = Path(folder), processes or Processes(), progress or Progress(quiet=True)
+    with _alone_in(folder, processes):
+        clips = processes.first_does(lambda: clips_of(config, folder))
+        stepper = _stepper(config, clips, processes)
+        training = Training(
+            config=config,
+            folder=folder,
+            clips=clips,
+            stepper=stepper,
+            processes=processes,
+            progress=progress,
+            stop=stop,
+        )
+        _begin(training, resume)
+        if training.place.epoch == config.train.epochs:
+            progress.say(f"{folder}: this training is done, the best epoch is {training.place.best_epoch}")
+        with _board(training):
+            while training.place.epoch < config.train.epochs:
+                _train_epoch(training)
+                _validate(training)
+    return folder / "best.pt"
+
+
+def _stepper(config: Config, clips: ClipSets, processes: Processes) -> Stepper:
+    torch.manual_seed(config.train.seed)
+    return Stepper(
+        Classifier(config.design(clips.train.classes), dropout=config.model.dropout),
+        config,
+        clips.train.targets()[list(clips.train_rows)],
+        processes=processes,
+        dtype=precision(config.train.dtype, processes.device),
+        n_steps=config.train.epochs * len(steps_of(_shown_to_each(clips, processes), config)),
+    )
+
+
+def precision(name: str, device: torch.device) -> torch.dtype:
+    """`auto`: bfloat16 on a GPU that computes with it, which needs no scaling of gradients, else float32."""
+    if name == "auto":
+        name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return resolve_dtype(name, device)
+
+
+def steps_of(n_clips: int, config: Config) -> list[list[int]]:
+    """Sizes of the batches of each step of an epoch that shows a process so many clips; no clip is left out."""
+    batch, accumulate = config.train.batch, config.train.accumulate
+    sizes = [min(batch, n_clips - first) for first in range(0, n_clips, batch)]
+    return [sizes[first : first + accumulate] for first in range(0, len(sizes), accumulate)]
+
+
+def _shown_to_each(clips: ClipSets, processes: Processes) -> int:
+    return -(-len(clips.train_rows) // processes.world)
+
+
+@contextmanager
+def _alone_in(folder: Path, processes: Processes) -> Iterator[None]:
+    with ExitStack() as stack:
+
+        def claim() -> None:
+            if not stack.enter_context(lock(make_folder(folder) / "train.lock", wait=False)):
+                raise Held(f"another process trains into {folder}: wait for it, or end it, and run again")
+
+        processes.first_does(claim)
+        yield
+
+
+def _begin(training: Training, resume: str) -> None:
+    """Puts the training where it goes on: to its beginning, or to where it was kept."""
+    folder, processes = training.folder, training.processes
+    path = folder / "last.pt" if resume in ("auto", "no") else Path(resume)
+    anew = resume == "no" or (resume == "auto" and not processes.first_does(path.exists))
+    if anew:
+        if training.config.model.weights:
+            begin_with(training.stepper.classifier, training.config.model.weights, training.progress.say)
+    else:
+        training.place = restore(path, training.identity, training.parts)
+        if training.place.epoch < training.config.train.epochs:
+            training.progress.say(f"{path}: going on in {training.name}, {training.place.step} steps of it are done")
+    if processes.first:
+        if anew:
+            _clear(folder)
+        with writing(folder), open(folder / "log.jsonl", "ab") as log:
+            os.truncate(log.fileno(), training.place.log_bytes)
+        write_bytes(folder / "config.json", json.dumps(training.config.to_dict(), indent=1).encode())
+    processes.barrier()
+
+
+def _clear(folder: Path) -> None:
+    for name in MADE_HERE:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _train_epoch(training: Training) -> None:
+    """The steps of the epoch that are left."""
+    config, clips, processes = training.config, training.clips, training.processes
+    targets = clips.train.targets()[list(clips.train_rows)]
+    shown = epoch_of(clips.train_rows, targets, config.data, config.train, training.place.epoch)
+    wanted = share(shown, processes.rank, processes.world)
+    steps = steps_of(len(wanted), config)
+    done, before = sum(map(sum, steps[: training.place.step])), training.place.epoch * len(steps)
+    pace, kept = Pace(), time.monotonic()
+    inputs = _inputs(training, wanted[done:], pace)
+    with training.progress.track(training.name, len(wanted), done, unit="clips"):
+        for number, sizes in enumerate(steps[training.place.step :], training.place.step):
+            pace.losses.append(training.stepper.step(before + number, inputs, len(sizes), sum(sizes)))
+            training.place = replace(training.place, step=number + 1)
+            done, pace.clips = done + sum(sizes), pace.clips + sum(sizes)
+            training.progress.update(done)
+            if (number + 1) % config.train.every == 0 or number + 1 == len(steps):
+                _say_pace(training, before + number, pace)
+                pace.begin_again()
+            if number + 1 == len(steps) or time.monotonic() - kept > 60 * config.train.keep_minutes:
+                _keep(training)
+                kept = time.monotonic()
+            _stop_if_asked(training)
+
+
+@dataclass(slots=True)
+class Pace:
+    """What has happened since the last line of the log; `waited` seconds for clips."""
+
+    began: float = field(default_factory=time.monotonic)
+    waited: float = 0.0
+    clips: int = 0
+    losses: list[float] = field(default_factory=list)
+
+    def begin_again(self) -> None:
+        self.began, self.waited, self.clips, self.losses = time.monotonic(), 0.0, 0, []
+
+
+def _inputs(training: Training, wanted: list[Any], pace: Pace) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of clips and labels on the device, prepared and mirrored there."""
+    config, manifest, design = training.config, training.clips.train, training.stepper.classifier.design
+    device, targets = training.processes.device, torch.from_numpy(manifest.targets())
+    workers = config.data.workers
+    options: Any = {"batch": config.train.batch, "frames": design.frames, "order": design.order, "workers": workers}
+    reading = batches(manifest, wanted, **options)
+    while True:
+        began = time.monotonic()
+        reads: list[Read] = next(reading, [])
+        pace.waited += time.monotonic() - began
+        if not reads:
+            return
+        clips = [clip_of(read.windows_ktHWC[0].to(device), design, read.flip) for read in reads]
+        yield torch.stack(clips), targets[[read.row for read in reads]].to(device)
+
+
+def _say_pace(training: Training, step: int, pace: Pace) -> None:
+    """A line of the log: means since the one before, over all processes."""
+    seconds = max(time.monotonic() - pace.began, 1e-9)
+    every = training.processes.gathered((sum(pace.losses) / len(pace.losses), pace.clips / seconds, pace.waited))
+    losses, rates, waited = zip(*every, strict=True)
+    facts = {
+        "loss": round(sum(losses) / len(losses), 6),
+        "lr": training.stepper.lr(step),
+        "clips_per_second": round(sum(rates), 2),
+        "waits_for": "clips" if sum(waited) > seconds * len(waited) / 2 else "model",
+    }
+    _log(training, step + 1, facts)
+    if training.board:
+        training.board.step(step + 1, facts)
+
+
+def _validate(training: Training) -> None:
+    """Ends an epoch: scores on validation alone say whether it is the best so far."""
+    config, clips, stepper, place = training.config, training.clips, training.stepper, training.place
+    training.processes.as_first(stepper.classifier.buffers())
+    predictions = predict(
+        stepper.classifier,
+        clips.validation,
+        clips.validation_rows,
+        config.test,
+        processes=training.processes,
+        workers=config.data.workers,
+        dtype=stepper.dtype,
+        legacy_flip=config.data.legacy,
+        stop=training.stop,
+    )
+    thresholds = tuned(predictions)
+    scores = scored(predictions, thresholds if config.test.threshold == "tuned" else float(config.test.threshold))
+    epoch, score = place.epoch + 1, getattr(scores, config.train.best_by)
+    step = epoch * place.step  # all of this epoch's are done
+    if best := place.best is None or score > place.best:
+        place = replace(place, best=score, best_epoch=epoch)
+        if training.processes.first:
+            facts = {"epoch": epoch, "scores": scores.to_dict(), "thresholds": thresholds.tolist()}
+            save(training.folder / "best.pt", stepper.classifier, **facts, config=config.to_dict())
+            predictions.save(training.folder / "validation.h5")
+    overall = {name: value for name, value in scores.to_dict().items() if name != "classes"}
+    _log(training, step, {"validation": overall, "best": best})
+    if training.board:
+        training.board.epoch(step, scores, stepper.classifier, clips.validation, clips.validation_rows)
+    said = f"{config.train.best_by} {score:.4f}, best {place.best:.4f} in epoch {place.best_epoch}"
+    training.progress.say(f"{training.name}: {said}")
+    training.place = replace(place, epoch=epoch, step=0)
+    _keep(training)
+
+
+def _stop_if_asked(training: Training) -> None:
+    """Keeps the training and raises Stopped on all processes where one was asked to stop."""
+    if training.processes.any(bool(training.stop())):
+        _keep(training)
+        reason = next(filter(None, training.processes.gathered(training.stop())))
+        raise stopped(reason, f"{training.folder} is kept after step {training.place.step} of {training.name}")
+
+
+def _keep(training: Training) -> None:
+    if training.processes.first:
+        place = replace(training.place, log_bytes=(training.folder / "log.jsonl").stat().st_size)
+        keep(training.folder / "last.pt", place, training.identity, training.parts)
+
+
+def _log(training: Training, step: int, facts: dict[str, Any]) -> None:
+    if training.processes.first:
+        line = json.dumps({"epoch": training.place.epoch + 1, "step": step, **facts})
+        with writing(training.folder / "log.jsonl"), open(training.folder / "log.jsonl", "a") as log:
+            log.write(f"{line}\n")
+
+
+@contextmanager
+def _board(training: Training) -> Iterator[None]:
+    if not training.processes.first:
+        yield
+        return
+    steps = len(steps_of(_shown_to_each(training.clips, training.processes), training.config))
+    step = training.place.epoch * steps + training.place.step
+    with Board(training.folder / "tensorboard", from_step=step, device=training.processes.device) as training.board:
+        yield
+
+
+def _check_extras() -> None:
+    for package in ("torchmetrics", "tensorboard"):
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(f"training needs {package}: pip install 'streamsal[train]'")
