@@ -6,18 +6,20 @@ alone. Trains nothing and imports no torch; what a cell has reached is read from
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import operator
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import BadInput, IncompleteRun, UsageError
+from ..errors import BadInput, IncompleteRun, PlanMismatch, UsageError
 from ..plan import array_spec, counted
+from ..tables import print_facts
 from .config import TABLES, Config, config_of, read_toml
 
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -217,30 +219,113 @@ def said(values: Values) -> str:
     return ", ".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
 
 
-State = Literal["done", "running", "missing"]
+State = Literal["done", "begun", "missing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What is known of a cell; scores are of the test clips where these were looked at, else of validation."""
+    """What is known of a cell. `begun` says nothing of whether somebody is at work there.
+
+    The scores are of the clips named in `scores_of`: "test" where these were looked at, else "validation" in the best
+    epoch so far.
+    """
 
     index: int
     values: Values
     state: State = "missing"
+    epochs: int = 0
     best_epoch: int | None = None
+    scores_of: Literal["", "validation", "test"] = ""
     f1_macro: float | None = None
     f1_micro: float | None = None
     map: float | None = None
 
 
 def summary(folder: Path, grid: Grid) -> list[Row]:
-    """The rows of all cells, in order of their numbers."""
-    raise NotImplementedError
+    """The rows of all cells, in order of their numbers. Raises PlanMismatch where a folder is of another cell."""
+    return [row_of(folder / cell.name, cell) for cell in grid.cells()]
+
+
+def row_of(folder: Path, cell: Cell) -> Row:
+    """What the files of a training in `folder` say of this cell; a line that was cut off does not count."""
+    _check_same(folder, cell)
+    epochs = [line for line in _lines(folder / "log.jsonl") if "validation" in line]
+    tested = _read_json(folder / "test" / "metrics.json")
+    begun = (folder / "config.json").exists()
+    if not epochs:
+        return Row(index=cell.index, values=cell.values, state="begun" if begun else "missing")
+    best = next((line for line in reversed(epochs) if line["best"]), epochs[-1])
+    scores = tested or best["validation"]
+    return Row(
+        index=cell.index,
+        values=cell.values,
+        state="done" if epochs[-1]["epoch"] >= cell.config.train.epochs else "begun",
+        epochs=epochs[-1]["epoch"],
+        best_epoch=best["epoch"],
+        scores_of="test" if tested else "validation",
+        **{name: scores.get(name) for name in ("f1_macro", "f1_micro", "map")},
+    )
+
+
+def _check_same(folder: Path, cell: Cell) -> None:
+    """A grid that was changed may give a number to another cell than before."""
+    if not (found := _read_json(folder / "config.json")):
+        return
+    now = cell.config.to_dict()
+    for key in cell.values:
+        table, _, name = key.partition(".")
+        if (then := found[table].get(name)) != now[table][name]:
+            raise PlanMismatch(
+                f"{folder} was trained with {key} = {json.dumps(then)}, and now its cell has "
+                f"{json.dumps(now[table][name])}: set the grid back, or choose another folder with -o"
+            )
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Nothing where there is no such file, or half of one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def print_summary(rows: Sequence[Row], *, as_json: bool = False) -> None:
+    """On stdout: a line for each cell, its values and what it has reached."""
+    keys = list(rows[0].values)
+    head = ["cell", *keys, "state", "epochs", "best epoch", "scores of", "f1_macro", "f1_micro", "map"]
+    lines = [
+        [
+            str(row.index),
+            *(str(row.values[key]) for key in keys),
+            row.state,
+            str(row.epochs),
+            *("" if value is None else str(value) for value in (row.best_epoch, row.scores_of)),
+            *("" if value is None else f"{value:.4f}" for value in (row.f1_macro, row.f1_micro, row.map)),
+        ]
+        for row in rows
+    ]
+    print_facts([asdict(row) for row in rows], lines, head, as_json)
+
+
+def print_cells(cells: Sequence[Cell]) -> None:
+    """On stdout: the number of each cell, and its values."""
+    keys = list(cells[0].values)
+    lines = [[str(cell.index), *(str(cell.values[key]) for key in keys)] for cell in cells]
+    print_facts(None, lines, ["cell", *keys], False)
 
 
 def check_complete(folder: Path, rows: Sequence[Row]) -> None:
     """Raises IncompleteRun, naming cells that are not done as an array spec such as 3,7."""
-    missing = [row.index for row in rows if row.state != "done"]
-    if missing:
+    if missing := [row.index for row in rows if row.state != "done"]:
         done = f"{len(rows) - len(missing)} of {counted(len(rows), 'cell')} done"
         raise IncompleteRun(f"{folder}: {done}; cells not done: {array_spec(missing)}")
