@@ -7,9 +7,14 @@ caller's, on the device.
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterator, Sequence
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +25,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..decode import VideoReader
 from ..errors import StreamsalError, VideoError
-from ..index import index_video
+from ..index import VideoIndex, index_video
 from .manifest import Manifest
+
+# Forked workers know what this process knows. Spawned ones import torch first, which takes seconds in every epoch.
+START = "fork" if sys.platform == "linux" else "spawn"
+
+# To index a clip of 3 seconds takes longer than to decode 32 frames of it (4 and 3 ms at 70x70), and 8 kB to remember.
+REMEMBERED = 1 << 15
+_indexes: dict[Path, VideoIndex] = {}
 
 Order = Literal["natural", "legacy"]
 At = float | int | Literal["all"]
@@ -61,43 +73,62 @@ def windows(n: int, frames: int, at: At, order: Order = "natural") -> np.ndarray
     return np.minimum(numbers, n - 1)
 
 
-def decoded(path: Path, at: At = 0.0, *, frames: int, order: Order = "natural") -> np.ndarray:
-    """(k, frames, H, W, 3) uint8 RGB windows of a clip. Raises MissingInput, VideoError."""
-    index = index_video(path)
+def decoded(index: VideoIndex, at: At = 0.0, *, frames: int, order: Order = "natural") -> np.ndarray:
+    """(k, frames, H, W, 3) uint8 RGB: windows of a clip, a missing picture filled as the engine does.
+
+    Raises VideoError where that cannot be, PlanMismatch or MissingInput where the file is another one by now.
+    """
     numbers = windows(index.n_frames, frames, at, order)
     needed, places = np.unique(numbers, return_inverse=True)
+    pictures = []
     with VideoReader(index) as reader:
-        pictures = [None if f.picture is None else f.convert(f.picture) for f in reader.read(needed.tolist())]
-    return np.stack(_filled(pictures, path))[places.reshape(numbers.shape)]
+        for frame in reader.read(needed.tolist()):
+            if frame.picture is None:
+                raise VideoError(
+                    f"neither frame {frame.index} of {index.path} can be decoded nor those around it: leave it out"
+                )
+            pictures.append(frame.convert(frame.picture))
+    return np.stack(pictures)[places.reshape(numbers.shape)]
 
 
-def _filled(pictures: list[np.ndarray | None], path: Path) -> list[np.ndarray]:
-    """A stretch in which nothing can be decoded shows the picture before it, else the next."""
-    known = [number for number, picture in enumerate(pictures) if picture is not None]
-    if not known:
-        raise VideoError(f"none of the wanted pictures of {path} can be decoded: mend the file, or leave it out")
-    before = np.searchsorted(known, range(len(pictures)), side="right") - 1
-    return [found for number in np.maximum(before, 0) if (found := pictures[known[number]]) is not None]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decoded:
+    """What a worker sends: arrays, as tensors would take shared memory and an open file each. An error is sent, too,
+    because one that is raised there arrives with the text of a traceback for its sentence."""
+
+    wanted: Wanted
+    windows: np.ndarray | StreamsalError
+    index: VideoIndex | None = None  # if it had to be made
 
 
-class Reading(Dataset):
-    """What is wanted, by its place in the order; an error is an item too, so that it keeps its one sentence on its way
-    from a worker."""
+class Reading(Dataset[_Decoded]):
+    """What is wanted, by its place in the order. `indexes` are those of clips that were read before."""
 
-    def __init__(self, manifest: Manifest, wanted: Sequence[Wanted], *, frames: int, order: Order) -> None:
-        self.manifest, self.wanted, self.frames = manifest, wanted, frames
+    def __init__(
+        self,
+        manifest: Manifest,
+        wanted: Sequence[Wanted],
+        *,
+        frames: int,
+        order: Order,
+        indexes: Mapping[Path, VideoIndex],
+    ) -> None:
+        self.manifest, self.wanted, self.frames, self.indexes = manifest, wanted, frames, indexes
         self.order: Order = order
 
     def __len__(self) -> int:
         return len(self.wanted)
 
-    def __getitem__(self, number: int) -> tuple[Wanted, np.ndarray | StreamsalError]:
+    def __getitem__(self, number: int) -> _Decoded:
         wanted = self.wanted[number]
+        path = self.manifest.clips[wanted.row].path
+        known = self.indexes.get(path)
         try:
-            path = self.manifest.clips[wanted.row].path
-            return wanted, decoded(path, wanted.at, frames=self.frames, order=self.order)
+            index = known or index_video(path)
+            found = decoded(index, wanted.at, frames=self.frames, order=self.order)
         except StreamsalError as error:
-            return wanted, error
+            return _Decoded(wanted=wanted, windows=error)
+        return _Decoded(wanted=wanted, windows=found, index=None if known else index)
 
 
 def batches(
@@ -108,30 +139,61 @@ def batches(
     frames: int,
     order: Order = "natural",
     workers: int = 0,
-) -> Iterator[list[Read]]:
+) -> Generator[list[Read]]:
     """Lists of `batch` clips (the last may be shorter) in the order of `wanted`; 0 workers: this process decodes.
 
-    Raises MissingInput, VideoError naming the clip.
+    Each worker holds at most three batches of clips in their own size. Raises VideoError or MissingInput naming the
+    clip when its turn comes, StreamsalError if a worker was killed.
     """
+    workers = min(workers, -(-len(wanted) // batch))
     loader = DataLoader(
-        Reading(manifest, wanted, frames=frames, order=order),
+        Reading(manifest, wanted, frames=frames, order=order, indexes=_indexes),
         batch_size=batch,
-        num_workers=min(workers, -(-len(wanted) // batch)),
+        num_workers=workers,
         collate_fn=list,
-        worker_init_fn=_deaf,
+        worker_init_fn=partial(_obey, os.getpid()),
+        multiprocessing_context=START if workers else None,
         generator=torch.Generator(),  # PyTorch 2.11 draws a seed for workers: not from the random numbers of training
     )
-    for found in loader:
-        yield [_read(one, windows) for one, windows in found]
+    try:
+        for found in _iterated(loader):
+            yield [_read(manifest, one) for one in found]
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise StreamsalError(
+            "a process that decoded clips was killed: run again, with fewer workers if memory was short"
+        ) from error
 
 
-def _read(wanted: Wanted, found: np.ndarray | StreamsalError) -> Read:
-    if isinstance(found, StreamsalError):
-        raise found
-    return Read(row=wanted.row, windows_ktHWC=torch.from_numpy(found), flip=wanted.flip)
+def _read(manifest: Manifest, found: _Decoded) -> Read:
+    if isinstance(found.windows, StreamsalError):
+        raise found.windows
+    if found.index and len(_indexes) < REMEMBERED:
+        _indexes[manifest.clips[found.wanted.row].path] = found.index
+    return Read(row=found.wanted.row, windows_ktHWC=torch.from_numpy(found.windows), flip=found.wanted.flip)
 
 
-def _deaf(worker: int) -> None:
-    """Signals go to whole process groups; what they mean is decided by the process that reads, whose end ends us."""
+def _iterated(loader: DataLoader[_Decoded]) -> Iterator[list[_Decoded]]:
+    """PyTorch 2.11 has a signal handler raise wherever the main thread is when a worker dies. Without it the death is
+    found here, by who waits for that worker."""
+    if threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD) or signal.SIG_DFL
+    found = iter(loader)
+    signal.signal(signal.SIGCHLD, before)
+    return found
+
+
+def _obey(parent: int, worker: int) -> None:
+    """Signals go to whole process groups, but what they mean is for the process that reads, with whose end we end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """PyTorch 2.11 looks after that, too, but a worker with arrays to send waits for ever for somebody to take them."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
