@@ -125,9 +125,9 @@ def parser() -> argparse.ArgumentParser:
     _add_bench(bench)
 
     submit = command(
-        "submit", "a run on a Slurm cluster: array, then merge, then render", SUBMIT_EXAMPLE, _what(submit=True)
+        "submit", "a run or trainings on a cluster: Slurm, or Kubernetes", SUBMIT_EXAMPLE, _what(submit=True)
     )
-    submit.add_argument("inputs", nargs="*", metavar="RUN|VIDEO", help="run directory, or videos to plan first")
+    submit.add_argument("inputs", nargs="*", metavar="RUN|VIDEO|CONFIG.toml", help=SUBMIT_HELP)
     submit.add_argument("--tasks", type=_positive, metavar="N", help="cut the work into N tasks (default: by time)")
     submit.set_defaults(plan_defaults=vars(_what().parse_args([])), cluster="slurm")
     _add_submission(submit)
@@ -142,6 +142,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(merge)
     merge.add_argument("--materialise", action="store_true", help="copy the maps: one self-contained file per video")
     merge.add_argument("--verify", action="store_true", help="read every map and check its checksum")
+    merge.add_argument("--wait", action="store_true", help="until all tasks are done; say how far they are")
     merge.add_argument("--device", default="auto", metavar=DEVICES)
     _add_fixations(merge)
 
@@ -176,6 +177,16 @@ def parser() -> argparse.ArgumentParser:
     stats = command("stats", "tables of what maps are like, areas of interest, cuts", STATS_EXAMPLE)
     _add_run(stats)
     _add_stats(stats)
+
+    train = command("train", "a classifier of actions in tiny videos, from labeled clips", TRAIN_EXAMPLE)
+    train.add_argument("config", metavar="CONFIG.toml", help="what to train on and how, or a grid of such settings")
+    train.add_argument("-o", "--output", metavar="DIR", help="folder to write to (default: CONFIG.training)")
+    _add_training(train)
+
+    test = command("test", "what a trained classifier is worth on clips that it has not seen", TEST_EXAMPLE)
+    test.add_argument("trained", metavar="TRAINED", help="folder of a training, or a classifier's file")
+    test.add_argument("-o", "--output", metavar="DIR", help="folder to write to (default: TRAINED/test)")
+    _add_test(test)
     return top
 
 
@@ -195,12 +206,16 @@ RENDER_EXAMPLE = "streamsal render talk.streamsal -o talk_overlay.mp4 --style si
 STATS_EXAMPLE = "streamsal stats talk.streamsal --aoi faces.json --cuts"
 EVALUATE_EXAMPLE = "streamsal evaluate talk.streamsal --gaze fixations.csv"
 REPORT_EXAMPLE = "streamsal report talk.streamsal other_model.streamsal -o talk.html"
+TRAIN_EXAMPLE = "streamsal train tiny.toml -o tiny.training"
+TEST_EXAMPLE = "streamsal test tiny.training --clips all --threshold tuned"
 BENCH_EXAMPLE = "streamsal bench --sizes 720p,1080p --batch 4,8 --dtype fp16,bf16 --json a100.json"
-STYLES = ("overlay", "side", "heatmap", "contour", "contact")
+STYLES = ("overlay", "side", "heatmap", "contour", "labels", "contact")
+PLACES = ("slurm", "local", "k8s")
 DEVICES = "auto|cpu|cuda|cuda:N|mps"
-STYLE_HELP = "contact: a picture of every shot on one page, a .png"
+STYLE_HELP = "default: labels for a run of a classifier, else overlay; contact: pictures of all shots on a page, a .png"
 MODEL_HELP = "default: deepgaze_iie, for embed x3d_s"
 WEIGHTS_HELP = "a checkpoint (default: the official one), or stand-ins for tests and benchmarks"
+SUBMIT_HELP = "run directory, or videos to plan first, or what `streamsal train` takes"
 STAGE_HELP = "copy a video to this machine's own disk ($TMPDIR) before reading it, if it takes less than half of it"
 GAZE_HELP = "where people looked: a file or folder of recorded gaze"
 RUN_HELP = "run directory (default: $STREAMSAL_RUN, else the only *.streamsal here)"
@@ -249,12 +264,12 @@ def _common(default: object = False) -> argparse.ArgumentParser:
 
 
 class _Backend(argparse.Action):
-    """`submit --backend` is said of the model (own, reference) and of the tasks (slurm, local)."""
+    """`submit --backend` is said of the model (own, reference) and of the tasks (slurm, local, k8s)."""
 
     def __call__(
         self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
     ) -> None:
-        setattr(namespace, "cluster" if values in ("slurm", "local") else "backend", values)
+        setattr(namespace, "cluster" if values in PLACES else "backend", values)
 
 
 def _what(model: str = "deepgaze_iie", *, submit: bool = False, preset: bool = True) -> argparse.ArgumentParser:
@@ -267,9 +282,8 @@ def _what(model: str = "deepgaze_iie", *, submit: bool = False, preset: bool = T
     bias.add_argument("--center-bias", metavar="NAME|FILE.npy", help="mit1003, ledov, uniform, gaussian or your own")
     bias.add_argument("--no-center-bias", action="store_true", help="leave the model's center prior out")
     if submit:
-        places = ("own", "reference", "slurm", "local")
-        about = "reference: the authors' own package; local: the same tasks on this machine"
-        group.add_argument("--backend", action=_Backend, choices=places, help=about)
+        about = "reference: the authors' own package; local: the same tasks on this machine; k8s: write manifests"
+        group.add_argument("--backend", action=_Backend, choices=("own", "reference", *PLACES), help=about)
     else:
         group.add_argument("--backend", choices=("own", "reference"), help="reference: the authors' own package")
     _add_commercial_only(group)
@@ -346,6 +360,33 @@ def _add_stats(made: argparse.ArgumentParser) -> None:
     _add_gaze(made, required=False)
 
 
+def _add_training(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--resume", default="auto", metavar="auto|no|FILE", help="auto: go on from DIR/last.pt, if there")
+    made.add_argument(
+        "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="a setting other than in the file"
+    )
+    made.add_argument("--device", default="auto", metavar=DEVICES)
+    group = made.add_argument_group("of a grid, a file with axes in [grid]")
+    group.add_argument("--index", type=_seed, metavar="K", help="cell to train (default: the scheduler's, else all)")
+    group.add_argument("--list", action="store_true", help="print the cells, and end")
+    group.add_argument("--summary", action="store_true", help="print what each cell has reached, and end")
+    group.add_argument("--json", action="store_true", help="of --list and --summary, instead of a table")
+
+
+def _add_test(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--manifest", metavar="FILE", help="labeled clips (default: data.test of the training)")
+    group = made.add_argument_group("how clips are judged (default: as validation was)")
+    group.add_argument("--clips", type=_all_or_positive, metavar="N|all", help="looked at in each video")
+    group.add_argument("--pool", choices=("max", "mean"), help="what the scores of one video's clips become")
+    group.add_argument("--threshold", type=_threshold, metavar="X|tuned", help="probability from which a class is seen")
+    group.add_argument("--device", default="auto", metavar=DEVICES)
+    group = made.add_argument_group("what to write, besides predictions and scores")
+    group.add_argument("--npy", action="store_true", help="the four files of the program of 2022 that this replaces")
+    group.add_argument("--answer", action="store_true", help="answer.txt, as the TinyAction challenge wants it")
+    group.add_argument("--no-plots", action="store_true", help="no pictures")
+    group.add_argument("--json", action="store_true", help="print the scores as JSON instead of a table")
+
+
 def _add_evaluation(made: argparse.ArgumentParser) -> None:
     _add_gaze(made, required=True)
     group = made.add_argument_group("how to score")
@@ -389,7 +430,9 @@ def _add_vectors(made: argparse.ArgumentParser) -> None:
 def _add_submission(made: argparse.ArgumentParser) -> None:
     """Resources are None where nothing is said: `--resume` then takes those of the last submission."""
     group = made.add_argument_group("what each task gets")
-    group.add_argument("--gpu", metavar="TYPE", help="as `sinfo -o %%G` names it, or any, none (default: any)")
+    group.add_argument(
+        "--gpu", metavar="TYPE", help="as `sinfo -o %%G`, or a node's nvidia.com/gpu.product; any (default), none"
+    )
     group.add_argument("--time", metavar="H:MM:SS", help="limit; who needs longer is requeued (default: 2:00:00)")
     group.add_argument("--partition", metavar="NAME")
     group.add_argument("--account", metavar="NAME")
@@ -416,6 +459,11 @@ def _add_submission(made: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--force", action="store_true", help="even if the run was submitted before, or is in the queue")
     group.add_argument("--dry-run", action="store_true", help="plan, write and print the scripts; submit nothing")
+    group = made.add_argument_group("on Kubernetes")
+    group.add_argument("--image", metavar="NAME", help="a container image with streamsal in it, see Dockerfile")
+    group.add_argument("--claim", metavar="PVC", help="the persistent volume claim that holds everything")
+    group.add_argument("--mount", default="/data", metavar="DIR", help="where it is, here and in pods (default: /data)")
+    group.add_argument("--namespace", metavar="NAME")
 
 
 def _add_commercial_only(group: Any) -> None:
@@ -453,7 +501,7 @@ def _add_fixations(made: argparse.ArgumentParser) -> None:
 
 def _add_style(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("how the film looks")
-    group.add_argument("--style", default="overlay", choices=STYLES, help=STYLE_HELP)
+    group.add_argument("--style", choices=STYLES, help=STYLE_HELP)
     group.add_argument("--colormap", metavar="NAME", help="default: inferno, for a comparison blue_orange")
     group.add_argument(
         "--scale", default="video", choices=("video", "frame"), help="one scale for the film, or per frame"
@@ -501,6 +549,18 @@ def _dtypes(text: str) -> tuple[str, ...]:
         if name not in ("auto", "fp32", "fp16", "bf16", "tf32"):
             raise argparse.ArgumentTypeError(f"{name!r} is none of auto, fp32, fp16, bf16, tf32")
     return tuple(text.split(","))
+
+
+def _all_or_positive(text: str) -> int | str:
+    return text if text == "all" else _positive(text)
+
+
+def _threshold(text: str) -> float | str:
+    if text == "tuned":
+        return text
+    if not 0 <= (value := _rate(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability: it has to be between 0 and 1, or tuned")
+    return value
 
 
 def _auto_or_positive(text: str) -> int | str:

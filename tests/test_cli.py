@@ -41,6 +41,8 @@ def test_an_option_means_the_same_everywhere() -> None:
                     "--backend",
                     "--preset",
                     "--frames",
+                    "--resume",
+                    "--pool",
                 ):  # what it is about is in the help
                     helps.setdefault(option, set()).add(action.help)
     assert {option: texts for option, texts in helps.items() if len(texts) > 1} == {}
@@ -83,6 +85,9 @@ def test_a_pipe_closed_early_is_no_error(here: Path) -> None:
 
 
 HEAVY = ("torch", "av", "h5py", "rich", "numpy")
+LIST_OF_CELLS = """
+open("grid.toml", "w").write("[data]\\ntrain = 'clips.csv'\\n[grid]\\nmodel.blocks = [1, 2]")
+from streamsal.cli import main; main(["train", "grid.toml", "--list"])"""
 
 
 @pytest.mark.parametrize(
@@ -95,6 +100,7 @@ HEAVY = ("torch", "av", "h5py", "rich", "numpy")
         ("from streamsal.cli import main; main(['status', 'film.streamsal'])", HEAVY),
         ("from streamsal.cli import main; main(['probe', 'film.mp4'])", ("torch", "h5py", "rich")),
         ("from streamsal.cli import main; main(['infer', 'film.streamsal'])", ("torch", "rich")),
+        (LIST_OF_CELLS, HEAVY[:-1]),
     ],
 )
 def test_nothing_is_imported_before_it_is_needed(here: Path, statement: str, light: tuple[str, ...]) -> None:

@@ -7,11 +7,12 @@ from .catalog import weights
 from .cluster import status, submit
 from .compute import embed, infer, merge, plan, run
 from .inspect import bench, demo, models, probe
+from .learn import test, train
 from .show import evaluate, export, render, report, stats
 
 # fmt: off
 __all__ = [
     "bench", "demo", "embed", "evaluate", "export", "infer", "merge", "models", "plan", "probe", "render", "report",
-    "run", "stats", "status", "submit", "weights",
+    "run", "stats", "status", "submit", "test", "train", "weights",
 ]
 # fmt: on

@@ -1,0 +1,156 @@
+"""Commands that make a classifier of actions out of labeled clips, and say what it is worth: train, test."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..cluster.scheduler import task_numbers
+from ..errors import UsageError
+from ..tables import print_facts
+from .asked import progress_of
+
+if TYPE_CHECKING:
+    from ..actions.config import Config, Test
+    from ..actions.grid import Grid
+    from ..actions.processes import Processes
+    from ..actions.scores import Scores
+    from ..progress import Progress
+
+
+def train(arguments: argparse.Namespace) -> int:
+    from ..actions.config import config_of, read_toml
+    from ..actions.grid import read_grid
+
+    source = Path(arguments.config)
+    folder = Path(arguments.output or f"{source.stem}.training")
+    grid = read_grid(source)
+    if grid is None:
+        if arguments.list or arguments.summary or arguments.index is not None:
+            raise UsageError(f"{source} has no table [grid], so it is one training: leave the options of grids out")
+        return _train(arguments, [(folder, config_of(changed(read_toml(source), arguments.set), source))])
+    if taken := {text.partition("=")[0] for text in arguments.set} & set(grid.axes):
+        raise UsageError(f"{source}: {taken.pop()} is an axis of [grid], so --set cannot change it")
+    grid = replace(grid, base=changed(grid.base, arguments.set))
+    if arguments.list or arguments.summary:
+        return _show(arguments, folder, grid)
+    cells = grid.cells()
+    index = None if arguments.index is None else str(arguments.index)
+    numbers = task_numbers(os.environ, index, 0, len(cells))  # each of them is looked up: there may be fewer cells
+    return _train(arguments, [(folder / cell.name, cell.config) for cell in map(grid.cell, numbers)])
+
+
+def _train(arguments: argparse.Namespace, trainings: Sequence[tuple[Path, Config]]) -> int:
+    from ..actions.processes import joined
+    from ..actions.train import train as train_classifier
+    from ..signals import stop_on_signals
+
+    with stop_on_signals() as stop, joined(arguments.device) as processes:
+        progress = _progress(arguments, processes)
+        for folder, config in trainings:
+            best = train_classifier(
+                config, folder, processes=processes, resume=arguments.resume, progress=progress, stop=stop
+            )
+            if processes.first:
+                print(best)
+    return 0
+
+
+def changed(tables: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """The tables with settings such as "train.lr=0.01" in them: values as in TOML, texts with or without quotes.
+
+    Raises UsageError for what is no such setting; whether there is one of that name, others know.
+    """
+    found = {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        table, _, key = name.partition(".")
+        if not (table and key and text):
+            raise UsageError(f"--set {setting!r}: it has to be TABLE.KEY=VALUE, as train.lr=0.01")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        found.setdefault(table, {})[key] = value
+    return found
+
+
+def _show(arguments: argparse.Namespace, folder: Path, grid: Grid) -> int:
+    """--list: the cells; --summary: what is known of them, and IncompleteRun if that is not all."""
+    from ..actions.grid import check_complete
+    from ..actions.grid import summary as summary_of
+
+    if arguments.list:
+        cells = grid.cells()
+        rows = [[cell.name, *map(str, cell.values.values())] for cell in cells]
+        print_facts([{"cell": x.index, **x.values} for x in cells], rows, ["cell", *grid.axes], arguments.json)
+        return 0
+    known = ("state", "best_epoch", "f1_macro", "f1_micro", "map")
+    found = summary_of(folder, grid)
+    facts = [{"cell": row.index, **row.values, **{name: getattr(row, name) for name in known}} for row in found]
+    rows = [[f"{row.index:04d}", *map(_shown, list(fact.values())[1:])] for row, fact in zip(found, facts, strict=True)]
+    print_facts(facts, rows, ["cell", *grid.axes, *known], arguments.json)
+    check_complete(folder, found)
+    return 0
+
+
+def test(arguments: argparse.Namespace) -> int:
+    from ..actions.judge import judge
+    from ..actions.processes import joined
+    from ..signals import stop_on_signals
+
+    with stop_on_signals() as stop, joined(arguments.device) as processes:
+        scores = judge(
+            arguments.trained,
+            arguments.manifest or "",
+            test=_settings(arguments),
+            output=arguments.output,
+            npy=arguments.npy,
+            answer=arguments.answer,
+            plots=not arguments.no_plots,
+            processes=processes,
+            progress=_progress(arguments, processes),
+            stop=stop,
+        )
+    if scores is not None and processes.first:
+        _print_scores(scores, arguments.json)
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> Test | None:
+    """What was asked for, and for the rest what the classifier was trained with; None where nothing was."""
+    names = ("clips", "pool", "threshold")
+    asked = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if not asked:
+        return None
+    from ..actions.config import Test
+    from ..weights import checkpoints
+
+    path = Path(arguments.trained)
+    found = checkpoints.read(path / "best.pt" if path.is_dir() else path)
+    return replace(Test(**found.get("config", {}).get("test", {})), **asked)
+
+
+def _print_scores(scores: Scores, as_json: bool) -> None:
+    facts = scores.to_dict()
+    columns = ("support", "threshold", "f1", "precision", "recall", "ap")
+    rows = [[row["class"], *(_shown(row[column]) for column in columns)] for row in facts["classes"]]
+    print_facts(facts, rows, ["class", "clips", *columns[1:]], as_json)
+    if not as_json:
+        overall = {name: value for name, value in facts.items() if name not in ("clips", "classes")}
+        print(f"\n{facts['clips']} clips: {', '.join(f'{name} {value:.4f}' for name, value in overall.items())}")
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _progress(arguments: argparse.Namespace, processes: Processes) -> Progress:
+    from ..progress import Progress
+
+    return progress_of(arguments) if processes.first else Progress(quiet=True)
