@@ -96,7 +96,7 @@ def load(source: str | Path | Mapping[str, Any], design: Design | None = None) -
     else:
         found, where = _found(source)
         design = _design_in(found, where)
-        weights = checkpoints.fitted("this classifier", found["weights"], template(design), where)
+        weights = checkpoints.fitted("the design beside it", found["weights"], template(design), where)
     classifier = Classifier(design)
     classifier.load_state_dict(weights)
     return classifier.eval()
@@ -119,9 +119,7 @@ def begin_with(classifier: Classifier, weights: str | Path, say: Callable[[str],
     if classes != own:
         say(f"{path.name} knows other classes: the logits begin anew")
         entries |= _part(classifier.i3d.state_dict(), "logits.", whole_keys=True)
-    classifier.i3d.load_state_dict(
-        checkpoints.fitted("this classifier's I3D", entries, classifier.i3d.state_dict(), str(path))
-    )
+    _fill(classifier.i3d, "the I3D of this design", entries, str(path))
     wanted = classifier.resizer.state_dict()
     if {key: value.shape for key, value in resizer.items()} == {key: value.shape for key, value in wanted.items()}:
         classifier.resizer.load_state_dict(resizer)
@@ -138,13 +136,10 @@ def read_pair(i3d: Path, resizer: Path | None, design: Design) -> Classifier:
         what = "has no resizer" if resizer else "needs the file of its resizer"
         raise UsageError(f"this design (resizer {design.resizer!r}) {what}")
     classifier = Classifier(design)
-    parts = [(classifier.i3d, "this classifier's I3D", i3d, weights_of(checkpoints.read(i3d), str(i3d)))]
+    _fill(classifier.i3d, "the I3D of this design", weights_of(checkpoints.read(i3d), str(i3d)), str(i3d))
     if resizer is not None:
-        parts.append(
-            (classifier.resizer, "this design's resizer", resizer, checkpoints.bare(checkpoints.read(resizer)))
-        )
-    for part, name, path, found in parts:
-        part.load_state_dict(checkpoints.fitted(name, found, part.state_dict(), str(path)))
+        found = checkpoints.bare(checkpoints.read(resizer))
+        _fill(classifier.resizer, "the resizer of this design", found, str(resizer))
     return classifier.eval()
 
 
@@ -178,6 +173,10 @@ def _found(source: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, Any], s
     return checkpoints.read(Path(source)), str(source)
 
 
+def _fill(part: nn.Module, name: str, found: Mapping[str, Any], where: str) -> None:
+    part.load_state_dict(checkpoints.fitted(name, found, part.state_dict(), where))
+
+
 def _part(weights: Mapping[str, Tensor], prefix: str, *, whole_keys: bool = False) -> dict[str, Tensor]:
     found = {key: value for key, value in weights.items() if key.startswith(prefix)}
     return found if whole_keys else {key.removeprefix(prefix): value for key, value in found.items()}
@@ -186,5 +185,5 @@ def _part(weights: Mapping[str, Tensor], prefix: str, *, whole_keys: bool = Fals
 def _design_in(found: Mapping[str, Any], where: str) -> Design:
     if found.get("format") != FORMAT or not isinstance(found.get("weights"), Mapping):
         what = checkpoints.identity(found) or f"something unknown ({len(found)} entries)"
-        raise BadInput(f"{where} is no classifier of ours: it is {what}")
+        raise BadInput(f"{where} is no classifier of clips: it is {what}")
     return Design.from_dict(found["design"])

@@ -29,7 +29,8 @@ MIXED: dict[str, tuple[int, int, int, int, int, int]] = {
     "Mixed_5b": (256, 160, 320, 32, 128, 128),
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-POOLS: dict[str, tuple[Sequence[int], Sequence[int]]] = {  # kernel and stride
+Size = tuple[int, int, int]
+POOLS: dict[str, tuple[Size, Size]] = {  # kernel and stride
     "MaxPool3d_2a_3x3": ((1, 3, 3), (1, 2, 2)),
     "MaxPool3d_3a_3x3": ((1, 3, 3), (1, 2, 2)),
     "MaxPool3d_4a_3x3": ((3, 3, 3), (2, 2, 2)),
@@ -151,7 +152,7 @@ class Scores(nn.Module):
         return self.conv3d(x)
 
 
-def pooled(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
+def pooled(x: Tensor, kernel: Size, stride: Size) -> Tensor:
     """The maximum over windows. What it sees is never negative, so that the border may be 0 as well as nothing."""
     x, before = same(x, kernel, stride)
     return functional.max_pool3d(x, kernel, stride, before)

@@ -43,7 +43,8 @@ class Resizer(nn.Module):
         channels: int = 3,
     ) -> None:
         super().__init__()
-        self.kind, self.side, self.read, self.apply, self.legacy_layout = kind, side, read, apply, legacy_layout
+        self.kind, self.side, self.legacy_layout = kind, side, legacy_layout
+        self.taps = (read, apply) if kind == "transformer" else (None, None)
         if kind == "none":
             return
         if kind == "transformer":
@@ -81,12 +82,12 @@ class Resizer(nn.Module):
 
         def tap(number: int, x: Tensor) -> Tensor:
             nonlocal theta
-            if self.kind != "transformer" or number not in (self.read, self.apply):
+            if number not in self.taps:
                 return x
             seen = planes(x, frames, self.legacy_layout)
-            if number == self.read:
+            if number == self.taps[0]:
                 theta = thetas(self.localization, self.fc_loc, seen, self._scale)
-            if number == self.apply and theta is not None:
+            if number == self.taps[1] and theta is not None:
                 seen = warped(seen, theta)
             return frames_of(seen, frames, self.legacy_layout)
 
@@ -111,8 +112,9 @@ class Convolution(nn.Conv3d):
     """Of clips, with "same" padding; or of pictures, with the weights of kernels that are one frame long."""
 
     def __init__(self, kind: ResizerKind, n_in: int, n_out: int, kernel: int, *, bias: bool) -> None:
-        size = (kernel if kind == "3d" else 1, kernel, kernel)
-        super().__init__(n_in, n_out, size, padding=tuple(n // 2 for n in size), bias=bias)
+        times = kernel if kind == "3d" else 1
+        around = (times // 2, kernel // 2, kernel // 2)
+        super().__init__(n_in, n_out, (times, kernel, kernel), padding=around, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim == 4:
@@ -150,8 +152,8 @@ class Block(nn.Module):
         return x + self.bn2(self.conv2(y))
 
 
-def _norm(kind: ResizerKind, channels: int, **options: float) -> nn.Module:
-    return (nn.BatchNorm3d if kind == "3d" else nn.BatchNorm2d)(channels, **options)
+def _norm(kind: ResizerKind, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> nn.Module:
+    return (nn.BatchNorm3d if kind == "3d" else nn.BatchNorm2d)(channels, eps, momentum)
 
 
 def _localizer(channels: int, side: int) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential]:

@@ -6,6 +6,7 @@ whatever autocast says: bfloat16 rounds a position among 112 pixels by up to 0.2
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -58,7 +59,9 @@ def affine(side: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(LAST_CHANNELS * (side // 4) ** 2, HIDDEN), nn.Tanh(), last)
 
 
-def thetas(localization: nn.Module, fc_loc: nn.Module, pictures: Tensor, scale: nn.Module | None = None) -> Tensor:
+def thetas(
+    localization: nn.Module, fc_loc: nn.Module, pictures: Tensor, scale: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """(n, c, side, side) -> (n, 2, 3), times what `scale` gives."""
     found = localization(pictures).flatten(1)
     with torch.autocast(found.device.type, enabled=False):
