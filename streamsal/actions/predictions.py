@@ -23,6 +23,7 @@ from ..files import make_folder, write_bytes
 from ..layout import H5
 
 FORMAT = "streamsal predictions 1"
+NPY = ("predictions", "actuals", "logits", "confusion")  # files of the program of 2022 that this replaces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,7 @@ def _read(h5: H5) -> Predictions:
 def write_npy(
     folder: str | Path, predictions: Predictions, seen: NDArray[np.uint8], confusion: NDArray[np.int64] | None
 ) -> list[Path]:
-    """Write the four files of the program of 2022 that this replaces, for the notebooks that read them.
+    """Write the four files `NPY`, for notebooks that read them.
 
     predictions.npy and actuals.npy (n, C) are 0 and 1, confusion.npy is (C, 2, 2): [[TN, FP], [FN, TP]]. logits.npy
     (n, C) holds probabilities: so it did there, whatever its name says. Clips without labels have only two of them.
