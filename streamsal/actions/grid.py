@@ -11,6 +11,7 @@ import itertools
 import json
 import operator
 import re
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import BadInput, IncompleteRun, PlanMismatch, UsageError
+from ..heartbeat import HEARTBEAT_SECONDS
 from ..plan import array_spec, counted
 from ..tables import print_facts
 from .config import TABLES, Config, config_of, read_toml
@@ -324,8 +326,25 @@ def print_cells(cells: Sequence[Cell]) -> None:
     print_facts(None, lines, ["cell", *keys], False)
 
 
+def wait_until_complete(
+    folder: Path, grid: Grid, say: Callable[[str], None], *, seconds: float = HEARTBEAT_SECONDS
+) -> None:
+    """Says how far it is whenever that changes, until all cells are done."""
+    told = ""
+    while True:
+        rows = summary(folder, grid)
+        if (text := f"{folder}: {_done(rows)}") != told:
+            say(told := text)
+        if all(row.state == "done" for row in rows):
+            return
+        time.sleep(seconds)
+
+
 def check_complete(folder: Path, rows: Sequence[Row]) -> None:
     """Raises IncompleteRun, naming cells that are not done as an array spec such as 3,7."""
     if missing := [row.index for row in rows if row.state != "done"]:
-        done = f"{len(rows) - len(missing)} of {counted(len(rows), 'cell')} done"
-        raise IncompleteRun(f"{folder}: {done}; cells not done: {array_spec(missing)}")
+        raise IncompleteRun(f"{folder}: {_done(rows)}; cells not done: {array_spec(missing)}")
+
+
+def _done(rows: Sequence[Row]) -> str:
+    return f"{sum(row.state == 'done' for row in rows)} of {counted(len(rows), 'cell')} done"
