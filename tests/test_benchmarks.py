@@ -54,6 +54,13 @@ def test_the_loop_over_clips_shows_a_network_what_ours_does(tmp_path: Path) -> N
     assert report["levels_between"] <= 1
 
 
+def test_clips_from_videos_and_from_jpg_files_are_the_same_frames_in_the_same_order(tmp_path: Path) -> None:
+    out, _ = benchmark("loader.py", "--work-dir", tmp_path, "--clips", "2", "--passes", "1", "--rounds", "1")
+    report = json.loads(out.splitlines()[-1])
+    assert report["levels_between"] <= 3  # the loss of JPEG; neighboring frames are 30 apart
+    assert report["files_per_clip"] == {"videos": 1, "jpg files": 91}
+
+
 def result(device: str, rates: dict[int, float]) -> str:
     """A file as `streamsal bench --json` writes it; of each height the model's frames per second."""
     cases = [
