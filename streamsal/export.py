@@ -12,7 +12,7 @@ import shutil
 import zipfile
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from .exported import COLUMNS, as_it_is, exported, read_map, summary
 from .files import make_folder, replacing, write_bytes, writing
 from .maps import Maps
 from .merge import Run, open_run
+
+if TYPE_CHECKING:
+    from .index import VideoIndex
 
 Format = Literal["npy", "npz", "png", "csv", "pysaliency", "bids"]
 
@@ -48,7 +51,8 @@ def export(
     npz  frame, pts_seconds, status and the maps in one file
     png  a folder NAME of 16-bit grey pictures, 000123.png for frame 123; NAME/scale.json says what grey means
     csv  one line per frame: peak, centroid (displayed pixels; the frame's middle is W / 2, H / 2), entropy,
-         central mass; with `native`, quicker, peak density and entropy count stored pixels instead
+         central mass; with `native`, quicker, peak density and entropy count stored pixels instead. Of a classifier one
+         line per clip: its first frame, when it begins and ends in seconds, and a column per class
 
     pysaliency  predictions.hdf5 (or `output`, where it ends in .hdf5) with all videos: see `pysaliency_file`
     bids        the folder `output` as a BIDS derivative with a table per video: see `bids`
@@ -69,7 +73,10 @@ def export(
         for name, path in zip(names, paths, strict=True):
             frames = _frames(opened, name, start, stop, every)
             with writing(path):
-                write(opened[name], frames, path, native)
+                if format == "csv" and opened[name].first.labels:
+                    _csv_of_labels(opened, name, frames, path)
+                else:
+                    write(opened[name], frames, path, native)
     return paths
 
 
@@ -100,10 +107,16 @@ def _frame(run: Run, name: str, position: int | str) -> int:
     """A position as a frame number; times are looked up in the video's index, which not every frame needs."""
     if str(position).isdecimal():
         return int(position)
-    from .index import VideoIndex
-    from .prepare import frame_at, index_path
+    from .prepare import frame_at
 
-    return frame_at(VideoIndex.load(index_path(run.folder, name)), position, name)
+    return frame_at(_index(run, name), position, name)
+
+
+def _index(run: Run, name: str) -> VideoIndex:
+    from .index import VideoIndex
+    from .prepare import index_path
+
+    return VideoIndex.load(index_path(run.folder, name))
 
 
 def describe(maps: Maps, frames: list[int], native: bool) -> dict[str, Any]:
@@ -121,6 +134,7 @@ def describe(maps: Maps, frames: list[int], native: bool) -> dict[str, Any]:
         "frame": frames,
         "pts_seconds": maps.pts_seconds[rows].tolist(),
         "status": maps.status[rows].tolist(),
+        **({"labels": list(first.labels)} if first.labels else {}),
         **{name: [_number(value) for value in values[rows]] for name, values in maps.scalars.items()},
     }
 
@@ -197,6 +211,20 @@ def _csv(maps: Maps, frames: list[int], path: Path, native: bool) -> None:
         for frame in frames:
             scalars = [f"{maps.output(name, frame):g}" for name in maps.scalars]
             table.writerow(["" if cell == "nan" else cell for cell in (*summary(maps, frame, native), *scalars)])
+
+
+def _csv_of_labels(run: Run, name: str, frames: list[int], path: Path) -> None:
+    from .vectors.embed import seconds_of, stored_clips
+
+    maps, index = run[name], _index(run, name)
+    seconds = np.stack(seconds_of(stored_clips(run, name, index), index), axis=1)
+    with replacing(path) as part, open(part, "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["start_frame", "start_seconds", "end_seconds", *maps.scalars, *maps.first.labels])
+        for frame, row in zip(frames, np.searchsorted(maps.frame, frames), strict=True):
+            values = [*(scalar[row] for scalar in maps.scalars.values()), *maps.native(frame)]
+            cells = ["" if np.isnan(value) else f"{value:g}" for value in values]
+            table.writerow([frame, *(f"{time:.6f}" for time in seconds[row]), *cells])
 
 
 def _json(facts: dict[str, Any]) -> bytes:

@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
@@ -33,6 +34,7 @@ from .drawing.canvas import Canvas, blank_picture
 from .drawing.colormaps import colormap as color_table
 from .drawing.content import Content, content_of, index_of, opened, the_video
 from .drawing.gaze_marks import Marks
+from .drawing.labels import LabelPainter, Labels
 from .drawing.overlay import STYLES, Painter, Style
 from .drawing.shown_maps import Between, Shown, film_maximum
 from .encoders import choose_encoder
@@ -40,12 +42,13 @@ from .errors import Stopped, StreamsalError, UsageError
 from .files import write_error
 from .gaze.table import Gaze
 from .index import VideoIndex
-from .merge import open_run
+from .merge import Run, open_run
 from .mux import Encoder, SegmentWriter, Timeline, container_format, join
 from .prepare import Position, frame_at
 from .progress import Progress
 from .signals import Stop, stopped
 
+FilmStyle = Style | Literal["labels"]
 Scale = Literal["video", "frame"]
 
 DRAWING_THREADS = 3
@@ -57,7 +60,7 @@ class Film:
     """All that a process must know to encode its part: what to show, how to draw, how to encode."""
 
     content: Content
-    style: Style
+    style: FilmStyle
     colormap: str
     opacity: float
     legend: bool
@@ -81,7 +84,7 @@ def render(
     output: str | Path,
     *,
     video: str | None = None,
-    style: Style = "overlay",
+    style: FilmStyle | None = None,
     colormap: str | None = None,
     scale: Scale = "video",
     between: Between = "interpolate",
@@ -103,6 +106,7 @@ def render(
 ) -> Path:
     """Write the film from `start` up to `stop` (frames, seconds or times; None: to the end) and return its path.
 
+    `style`: None: "labels" for a run with names of classes, which has no other, else "overlay".
     `scale`: colors mean the same throughout the video, or each frame has its own maximum. `between`: what is shown at
     frames between computed ones. `jobs`: processes that encode one segment each. A stop request leaves nothing behind.
     `colormap`: default inferno, to compare blue_orange. `compare`: another run of the same video; shown is the log
@@ -112,11 +116,12 @@ def render(
     """
     output = Path(output)
     colormap = colormap or usual_colormap(compare)
-    _check(output, style, scale, between, opacity, jobs, colormap, compare)
+    _check(output, style or "overlay", scale, between, opacity, jobs, colormap, compare)
     progress = progress or Progress(quiet=True)
     with open_run(run) as stored:
         name = the_video(stored, video)
         index = index_of(stored, name)
+        style = fitting_style(stored, name, style)
         content = content_of(
             stored,
             name,
@@ -125,6 +130,7 @@ def render(
             compare=compare,
             gaze=gaze,
             gaze_density=gaze_density,
+            labels=style == "labels",
             note=progress.say,
         )
         source = Path(index.path)
@@ -177,6 +183,16 @@ def render(
     return output
 
 
+def fitting_style(run: Run, video: str, wanted: FilmStyle | None = None) -> FilmStyle:
+    """The style that is wanted, or the usual one for what the run holds. Raises UsageError where it does not fit."""
+    labeled = bool(run[video].first.labels)
+    usual: FilmStyle = "labels" if labeled else "overlay"
+    if wanted and labeled != (wanted == "labels"):
+        held = "labels, no maps" if labeled else "no labels"
+        raise UsageError(f"{run.path} holds {held}: leave --style out, or choose {usual}")
+    return wanted or usual
+
+
 def encode_segment(film: Film, segment: Segment, on_frame: Callable[[], None]) -> None:
     """Decode, draw and encode frames start ... stop - 1. `on_frame` may raise to end it."""
     with opened(film.content) as (index, shown):
@@ -197,6 +213,7 @@ class _Drawer:
 
     def __init__(self, film: Film, index: VideoIndex, shown: Shown) -> None:
         self._film, self._index, self._shown = film, index, shown
+        self._labels = LabelPainter(shown, film.canvas) if isinstance(shown, Labels) else None
         self.blank = blank_picture(film.canvas)
         self._of_thread = threading.local()
 
@@ -206,7 +223,7 @@ class _Drawer:
         if painter is None:
             painter = self._of_thread.painter = Painter(
                 film.canvas,
-                style=film.style,
+                style="overlay" if film.style == "labels" else film.style,
                 table=color_table(film.colormap),
                 opacity=film.opacity,
                 legend=film.legend,
@@ -220,7 +237,13 @@ class _Drawer:
         of_what = "gaze, " if film.content.gaze_sigma_px else "no density, " if self._shown.unit == "x mean" else ""
         caption = f"{of_what}max of {film.scale}"
         drawn = painter(
-            picture, density, maximum=maximum, caption=caption, marks=self._marks(number), note=self._note(number)
+            picture,
+            density,
+            maximum=maximum,
+            caption=caption,
+            marks=self._marks(number),
+            note=self._note(number),
+            over=partial(self._labels.draw, number) if self._labels and not hole else None,
         )
         return number, drawn
 
@@ -382,7 +405,7 @@ def _stopper(should_stop: Stop, output: Path) -> Callable[[], None]:
 def _check(
     output: Path, style: str, scale: str, between: str, opacity: float, jobs: int, colormap: str, compare: object
 ) -> None:
-    for value, choices in ((style, STYLES), (scale, get_args(Scale)), (between, get_args(Between))):
+    for value, choices in ((style, (*STYLES, "labels")), (scale, get_args(Scale)), (between, get_args(Between))):
         if value not in choices:
             raise ValueError(f"{value!r} is none of {', '.join(choices)}")
     if not 0 <= opacity <= 1:

@@ -123,15 +123,25 @@ def run(arguments: argparse.Namespace) -> int:
     with stop_on_signals() as stop:
         infer_all(run, devices, decode_workers=workers, progress=progress, stop=stop)
         merged = merge_run(run, fixations=fixations, device=arguments.device, progress=progress, stop=stop)
-        names = [] if arguments.no_render or plan.of_clips else [video.name for video in plan.videos]
-        for name in names:
-            output = film_path(run, name, names, arguments.style)
+        for name, style in [] if arguments.no_render else _films(run, arguments.style):
+            output = film_path(run, name, [video.name for video in plan.videos], style)
             print(show(run, output, arguments, video=name, should_stop=stop, progress=progress))
     for path in merged:
         print(path)
     with open_run(run) as opened:
         holes = _say_holes(opened, plan)
     return 1 if failed or holes else 0
+
+
+def _films(run: Path, style: str | None) -> list[tuple[str, str]]:
+    """Of every video with maps or labels its name and the style of its film, the wanted one or the usual."""
+    from ..merge import open_run
+    from ..render import fitting_style
+
+    with open_run(run) as opened:
+        of_clips = opened.plan and opened.plan.of_clips
+        shown = [name for name in opened.videos if opened[name].first.labels or not of_clips]
+        return [(name, style or fitting_style(opened, name)) for name in shown]
 
 
 def embed(arguments: argparse.Namespace) -> int:
@@ -169,10 +179,13 @@ def embed(arguments: argparse.Namespace) -> int:
 
 
 def merge(arguments: argparse.Namespace) -> int:
+    from ..cluster.watch import Look, watch
     from ..merge import merge as merge_run
     from ..signals import stop_on_signals
 
     run, fixations = existing_run(arguments.run), fixations_of(arguments)
+    if arguments.wait:
+        watch(Look(run, slurm=False), as_json=False)
     with stop_on_signals() as stop:
         merged = merge_run(
             run,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def render(arguments: argparse.Namespace) -> int:
     from ..merge import open_run
+    from ..render import fitting_style
     from ..signals import stop_on_signals
 
     run = existing_run(arguments.run)
@@ -38,9 +39,10 @@ def render(arguments: argparse.Namespace) -> int:
     if arguments.compare:
         shown["compare"] = arguments.compare
     shown |= {"start": arguments.start, "stop": arguments.end, "progress": progress}
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, open_run(run) as opened:
         for name in wanted:
-            output = Path(arguments.output) if arguments.output else film_path(run, name, names, arguments.style)
+            style = arguments.style or fitting_style(opened, name)
+            output = Path(arguments.output) if arguments.output else film_path(run, name, names, style)
             print(show(run, output, arguments, video=name, should_stop=stop, **shown))
     return 0
 

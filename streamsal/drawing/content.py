@@ -20,7 +20,9 @@ from ..index import VideoIndex
 from ..maps import Maps
 from ..merge import Run, open_run
 from ..prepare import checked_index, index_path
+from ..vectors.embed import stored_clips
 from .gaze_marks import GazeTrack
+from .labels import Labels
 from .overlay import reduced_size
 from .shown_maps import Between, Densities, Differences, GazeDensities, Shown
 
@@ -47,14 +49,18 @@ def content_of(
     compare: str | Path | None = None,
     gaze: Gaze | str | Path | None = None,
     gaze_density: str | None = None,
+    labels: bool = False,
     note: Callable[[str], None] = lambda line: None,
 ) -> Content:
-    """What `render` is asked for; see there. Raises UsageError where it cannot be shown."""
+    """What `render` is asked for; see there. `labels`: instead of maps. Raises UsageError where it cannot be shown."""
     if gaze_density and gaze is None:
         raise UsageError("the density of which gaze? name its file with --gaze")
     if gaze_density and compare:
         raise UsageError("either two models are compared or the density of gaze is shown: leave one of them out")
-    _require_maps(run, video)
+    if labels and (compare or gaze_density):
+        raise UsageError(f"{run.path} holds labels, which are drawn alone: leave --compare and --gaze-density out")
+    if not labels:
+        _require_maps(run, video)
     compared, names = None, None
     if compare:
         compared, names = _compared(run, video, index, Path(compare))
@@ -87,6 +93,9 @@ def opened(content: Content) -> Iterator[tuple[VideoIndex, Shown]]:
                         Densities(maps, index, between, size=size), Densities(second[name], index, between, size=size)
                     ),
                 )
+        elif maps.first.labels:
+            box = run.plan.model.options.get("box") if run.plan else None
+            yield index, Labels(maps, stored_clips(run, content.video, index), box)
         else:
             yield index, Densities(maps, index, between)
 
@@ -128,7 +137,10 @@ def _index_path(run: Run, name: str) -> Path:
 def _require_maps(run: Run, video: str) -> Maps:
     maps = run[video]
     if maps.first.readback is None and len(maps.shape()) != 2:
-        raise UsageError(f"{run.path} holds {maps.first.name} of {maps.info['model']}, no maps that a film could show")
+        held = f"{run.path} holds {maps.first.name} of {maps.info['model']}"
+        if maps.first.labels:
+            raise UsageError(f"{held}, no maps: a film of --style labels shows these")
+        raise UsageError(f"{held}, no maps that a film could show")
     return maps
 
 

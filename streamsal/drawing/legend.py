@@ -1,6 +1,6 @@
 """What is burned into a film's corners: colors and texts in, a small RGB picture with opacity out, pressed onto planes.
 
-The scale lies bottom right, frame number and time top left.
+The scale lies bottom right, frame number and time top left, labels bottom left.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from .canvas import Canvas
 from .lettering import text
 
 _PANEL_OPACITY = 0.65
-_TEXT = (235, 235, 235)
+TEXT = (235, 235, 235)
 
-Corner = Literal["top left", "bottom right"]  # as shown
+Corner = Literal["top left", "bottom left", "bottom right"]  # as shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Stamp:
     @classmethod
     def of(cls, rgb: np.ndarray, opacity: np.ndarray, canvas: Canvas, *, corner: Corner = "bottom right") -> Stamp:
         turn = canvas.orientation
-        corners = turn.decoded(np.array([["top left", ""], ["", "bottom right"]]))
+        corners = turn.decoded(np.array([["top left", ""], ["bottom left", "bottom right"]]))
         last_row, last_column = np.argwhere(corners == corner)[0].astype(bool)
         samples, alpha = turn.decoded(canvas.samples(rgb)), turn.decoded(np.rint(opacity * 256).astype(np.int64))
         keep, add = [], []
@@ -64,9 +64,9 @@ def scale_legend(table: np.ndarray, maximum: float, unit: str, scale: str, heigh
     marks = np.zeros((29, length))
     for dots, top, left in ((low, 10, 0), (high, 10, length - high.shape[1]), (caption, 21, 0)):
         marks[top : top + 7, left : left + dots.shape[1]] = dots
-    drawing[marks > 0] = _TEXT
+    drawing[marks > 0] = TEXT
     drawing[:7], marks[:7] = bar, 1
-    return _panel(drawing, marks, height, width)
+    return panel(drawing, marks, height, width)
 
 
 def _digits(value: float) -> str:
@@ -89,16 +89,16 @@ def difference_legend(table: np.ndarray, maximum: float, names: tuple[str, str],
         (first, 21, length - first.shape[1]),
     ):
         marks[top : top + 7, left : left + dots.shape[1]] = dots
-    drawing[marks > 0] = _TEXT
+    drawing[marks > 0] = TEXT
     drawing[:7], marks[:7] = bar, 1
-    return _panel(drawing, marks, height, width)
+    return panel(drawing, marks, height, width)
 
 
 def line_panel(line: str, height: int, width: int) -> Drawing:
     """A line of text for the top left corner of a picture of `height` x `width`."""
     dots = text(line)
-    drawing = np.full((*dots.shape, 3), _TEXT, float)
-    return _panel(drawing, dots.astype(float), height, width, corner="top left")
+    drawing = np.full((*dots.shape, 3), TEXT, float)
+    return panel(drawing, dots.astype(float), height, width, corner="top left")
 
 
 def contour_legend(colors: Mapping[str, np.ndarray], height: int, width: int) -> Drawing:
@@ -106,7 +106,7 @@ def contour_legend(colors: Mapping[str, np.ndarray], height: int, width: int) ->
     labels = [text(label) for label in colors]
     caption = text("of mass")
     length = max(sum(label.shape[1] + 6 for label in labels) - 6, caption.shape[1])
-    drawing, marks = np.full((27, length, 3), _TEXT, float), np.zeros((27, length))
+    drawing, marks = np.full((27, length, 3), TEXT, float), np.zeros((27, length))
     left = 0
     for label, rgb in zip(labels, colors.values(), strict=True):
         right = left + label.shape[1]
@@ -114,10 +114,10 @@ def contour_legend(colors: Mapping[str, np.ndarray], height: int, width: int) ->
         marks[8:15, left:right] = label
         left = right + 6
     marks[20:, : caption.shape[1]] = caption
-    return _panel(drawing, marks, height, width)
+    return panel(drawing, marks, height, width)
 
 
-def _panel(
+def panel(
     drawing: np.ndarray, marks: np.ndarray, height: int, width: int, *, corner: Corner = "bottom right"
 ) -> Drawing:
     """The drawing on a dark pane with a margin around it, in dots as large as the picture allows."""
@@ -128,5 +128,5 @@ def _panel(
     pane, opacity = (np.repeat(np.repeat(a, dot, axis=0), dot, axis=1) for a in (pane, opacity))
     # Even sides keep the pane on the grid of subsampled chroma; the margin lies towards the corner.
     margin = [side % 2 + 2 * max(1, height // 100) for side in opacity.shape]
-    around = [(far, 0) if corner == "top left" else (0, far) for far in margin]
+    around = [(far, 0) if side in corner else (0, far) for far, side in zip(margin, ("top", "left"), strict=True)]
     return np.pad(pane, (*around, (0, 0))), np.pad(opacity, around)

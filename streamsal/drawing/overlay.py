@@ -8,7 +8,7 @@ Knows no files, no frame numbers and no models.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -93,10 +93,11 @@ class Painter:
         caption: str = "",
         marks: Marks | None = None,
         note: str = "",
+        over: Callable[[Sequence[np.ndarray]], None] | None = None,
     ) -> av.VideoFrame:
         """A new picture. `density` (h, w) is relative to uniform, turned as shown; None leaves the picture plain.
 
-        `marks` of gaze lie on top of the map, `note` in the corner top left.
+        `marks` of gaze lie on top of the map, `note` in the corner top left; `over` draws onto the planes before these.
         """
         picture = self.conform(picture)
         double = self.style == "side"
@@ -117,6 +118,8 @@ class Painter:
         if density is not None:
             for level, ink in zip(self._levels(density, maximum), self._inks, strict=False):
                 self._blend(targets, self.canvas.orientation.decoded(level), ink)
+        if over is not None:
+            over(targets)
         if marks is not None:
             draw_rings(targets, self.canvas, marks)
         if density is not None and self.legend:

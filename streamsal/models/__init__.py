@@ -198,8 +198,8 @@ MODELS: dict[str, Entry] = {
         licence="Apache-2.0; weights: your own",
         kind="probabilities",
         cost="50 GMAC",
-        trained="lowres_classifier has no published weights: train a classifier with `streamsal train`, or import one, "
-        "and name its file with --weights",
+        trained="lowres_classifier has no published weights: train a classifier with `streamsal train`, or make one of "
+        "older files with `streamsal weights import-pair`, and name its file with --weights",
     ),
 }
 

@@ -101,7 +101,8 @@ def _rows(run: Run, names: Sequence[str], how: Aggregation, statistics: Sequence
 def vectors_of(run: Run, name: str) -> Vectors:
     """What a run of a clip model holds of one video. Raises UsageError for a run of another kind."""
     clip, timing = clip_settings(run.path, plan_of(run))
-    maps, index, clips = run[name], _index(run, name), stored_clips(run, name)
+    maps, index = run[name], _index(run, name)
+    clips = stored_clips(run, name, index)
     if "features" not in maps.outputs:
         raise UsageError(f"{maps.info['model']} gives {', '.join(maps.outputs)}, no output named features")
     scalars = maps.scalars
@@ -119,9 +120,9 @@ def vectors_of(run: Run, name: str) -> Vectors:
     )
 
 
-def stored_clips(run: Run, name: str) -> Clips:
-    """The clips whose results a run holds of one video. Raises UsageError for a run of another kind."""
-    table = video_clips(_index(run, name), *clip_settings(run.path, plan_of(run)))
+def stored_clips(run: Run, name: str, index: VideoIndex) -> Clips:
+    """The clips whose results a run holds of one video, by its index. Raises UsageError for a run of another kind."""
+    table = video_clips(index, *clip_settings(run.path, plan_of(run)))
     rows = np.searchsorted(table.start, run[name].frame)
     return Clips(start=table.start[rows], members=table.members[rows], own=table.own[rows])
 
