@@ -34,10 +34,11 @@ def plot_classes(scores: Scores, path: Path, *, tuned: Scores | None = None) -> 
     rows = np.arange(len(order))
     figure = _figure(7.5, 1.6 + 0.26 * len(order))
     axes = figure.subplots()
-    axes.barh(rows, scores.f1[order], height=0.7, color=BLUE, label=_with_macro(_threshold(scores), scores))
+    known = np.where(scores.support > 0, 1.0, np.nan)[order]
+    axes.barh(rows, scores.f1[order] * known, height=0.7, color=BLUE, label=_with_macro(_threshold(scores), scores))
     if tuned is not None:
         label = _with_macro("thresholds tuned on validation", tuned)
-        axes.plot(tuned.f1[order], rows, "o", color=ORANGE, markeredgecolor="black", markersize=5, label=label)
+        axes.plot(tuned.f1[order] * known, rows, "o", color=ORANGE, markeredgecolor="black", markersize=5, label=label)
     for row, n in zip(rows, scores.support[order], strict=True):
         axes.text(1.02, row, f"{n}", va="center", ha="left", color=GRAY if n else VERMILION, fontsize=8)
     axes.text(1.02, -1, "clips", va="center", ha="left", color=GRAY, fontsize=8)
@@ -147,7 +148,7 @@ def plot_log(log: Path, path: Path) -> Path:
     above.plot([line["step"] / per_epoch for line in steps], [line["loss"] for line in steps], color=GRAY)
     above.set(ylabel="loss of training")
     above.set_title("Loss and validation of a training", loc="left")
-    for name, (label, color, marker) in CURVES.items():
+    for name, (label, color, marker) in CURVES.items() if epochs else ():
         values = [line["validation"][name] for line in epochs]
         below.plot([line["epoch"] for line in epochs], values, color=color, marker=marker, markersize=4, label=label)
     best = [line["epoch"] for line in epochs if line["best"]]

@@ -90,6 +90,9 @@ def scored(predictions: Predictions, thresholds: float | NDArray[np.floating] = 
         options["validate_args"] = False  # its checks want two classes at least; ours have been made
         return getattr(metrics, f"multilabel_{metric}")(seen, target, seen.shape[1], **options).double().numpy()
 
+    def of_each(metric: str) -> NDArray[np.float64]:
+        return measured(metric, average="none").reshape(n_classes)  # of one class comes a bare number
+
     probability = torch.from_numpy(predictions.probabilities)
     ap = np.full(n_classes, np.nan)
     for k in support.nonzero()[0]:
@@ -106,11 +109,11 @@ def scored(predictions: Predictions, thresholds: float | NDArray[np.floating] = 
         map_all=float(np.nan_to_num(ap).mean()),
         support=support,
         threshold=np.broadcast_to(np.asarray(thresholds, np.float32), (n_classes,)),
-        precision=measured("precision", average="none"),
-        recall=measured("recall", average="none"),
-        f1=measured("f1_score", average="none"),
+        precision=of_each("precision"),
+        recall=of_each("recall"),
+        f1=of_each("f1_score"),
         ap=ap,
-        confusion=measured("confusion_matrix").astype(np.int64),
+        confusion=measured("confusion_matrix").astype(np.int64).reshape(n_classes, 2, 2),
     )
 
 

@@ -90,6 +90,8 @@ def test_small_logits_are_not_taken_for_probabilities_nor_the_other_way() -> Non
 def test_one_class_and_one_clip_have_scores() -> None:
     one = scored(predictions_of([[0.9]], [[1]]), 0.5)
     assert [getattr(one, name) for name in ("f1_macro", "f1_micro", "f1_samples", "exact_match", "map")] == [1.0] * 5
+    assert (one.f1.shape, one.confusion.tolist()) == ((1,), [[[0, 0], [0, 1]]])
+    assert one.rows()[0]["recall"] == 1.0
 
 
 def test_clips_without_any_positive_have_scores() -> None:
