@@ -239,6 +239,23 @@ def _add_weights(weights: argparse.ArgumentParser) -> None:
     imported = action("import", "copy a file that was downloaded elsewhere into the cache")
     imported.add_argument("name", metavar="NAME")
     imported.add_argument("file", metavar="FILE")
+    pair = action("import-pair", "make a classifier of the two files that training wrote in the program of 2022")
+    pair.description = f"{pair.description} Kind, blocks and classes are told by the files; the rest is as given here."
+    pair.add_argument("i3d", metavar="I3D.pt", help="weights of I3D, in the layout for 112 pixels or for 224")
+    pair.add_argument("resizer", nargs="?", metavar="RESIZER.pt", help="weights of its resizer (default: bilinear)")
+    pair.add_argument("-o", "--output", required=True, metavar="CLASSIFIER.pt")
+    pair.add_argument("--classes", metavar="FILE", help="their names, one per line (default: numbers)")
+    pair.add_argument("--frames", type=_positive, default=32, metavar="N", help="of one clip (default: 32)")
+    pair.add_argument("--side-in", type=_positive, default=56, metavar="PX", help="the resizer gets (default: 56)")
+    pair.add_argument("--side", type=_positive, default=112, metavar="PX", help="I3D gets (default: 112)")
+    pair.add_argument("--read", type=int, metavar="TAP", help="where a transformer reads, if shapes do not tell")
+    pair.add_argument("--apply", type=int, metavar="TAP", help="where a transformer warps")
+    pair.add_argument(
+        "--natural", action="store_true", help="trained on frames in order, in RGB, warped one by one; else as then"
+    )
+    exported = action("export-pair", "write a classifier as those two files: PREFIX_i3d.pt and PREFIX_resizer.pt")
+    exported.add_argument("file", metavar="CLASSIFIER.pt")
+    exported.add_argument("-o", "--output", required=True, metavar="PREFIX")
     verify = action("verify", "read the files and compare their checksums with those of their first use")
     verify.add_argument("name", nargs="?", metavar="NAME", help="default: all that are here")
     path = action("path", "print where the file lies; without NAME, list all")
@@ -370,7 +387,8 @@ def _add_training(made: argparse.ArgumentParser) -> None:
     group.add_argument("--index", type=_seed, metavar="K", help="cell to train (default: the scheduler's, else all)")
     group.add_argument("--list", action="store_true", help="print the cells, and end")
     group.add_argument("--summary", action="store_true", help="print what each cell has reached, and end")
-    group.add_argument("--json", action="store_true", help="of --list and --summary, instead of a table")
+    group.add_argument("--wait", action="store_true", help="with --summary: until all cells are done")
+    group.add_argument("--json", action="store_true", help="of --summary, instead of a table")
 
 
 def _add_test(made: argparse.ArgumentParser) -> None:

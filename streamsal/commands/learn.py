@@ -82,20 +82,17 @@ def changed(tables: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any
 
 def _show(arguments: argparse.Namespace, folder: Path, grid: Grid) -> int:
     """--list: the cells; --summary: what is known of them, and IncompleteRun if that is not all."""
-    from ..actions.grid import check_complete
+    from ..actions.grid import check_complete, print_cells, print_summary, wait_until_complete
     from ..actions.grid import summary as summary_of
 
     if arguments.list:
-        cells = grid.cells()
-        rows = [[cell.name, *map(str, cell.values.values())] for cell in cells]
-        print_facts([{"cell": x.index, **x.values} for x in cells], rows, ["cell", *grid.axes], arguments.json)
+        print_cells(grid.cells())
         return 0
-    known = ("state", "best_epoch", "f1_macro", "f1_micro", "map")
-    found = summary_of(folder, grid)
-    facts = [{"cell": row.index, **row.values, **{name: getattr(row, name) for name in known}} for row in found]
-    rows = [[f"{row.index:04d}", *map(_shown, list(fact.values())[1:])] for row, fact in zip(found, facts, strict=True)]
-    print_facts(facts, rows, ["cell", *grid.axes, *known], arguments.json)
-    check_complete(folder, found)
+    if arguments.wait:
+        wait_until_complete(folder, grid, progress_of(arguments).say)
+    rows = summary_of(folder, grid)
+    print_summary(rows, as_json=arguments.json)
+    check_complete(folder, rows)
     return 0
 
 
@@ -129,11 +126,10 @@ def _settings(arguments: argparse.Namespace) -> Test | None:
     if not asked:
         return None
     from ..actions.config import Test
-    from ..weights import checkpoints
+    from ..actions.judge import trained_in
 
-    path = Path(arguments.trained)
-    found = checkpoints.read(path / "best.pt" if path.is_dir() else path)
-    return replace(Test(**found.get("config", {}).get("test", {})), **asked)
+    known = trained_in(Path(arguments.trained)).config
+    return replace(known.test if known else Test(), **asked)
 
 
 def _print_scores(scores: Scores, as_json: bool) -> None:
