@@ -107,7 +107,11 @@ class PartInfo:
 
 
 def dump_outputs(outputs: Sequence[Output]) -> str:
-    return json.dumps([asdict(output) for output in outputs])
+    found = [asdict(output) for output in outputs]
+    for item in found:
+        if not item["labels"]:
+            del item["labels"]  # so that a shard that was begun when there were none can be gone on with
+    return json.dumps(found)
 
 
 def load_outputs(text: str) -> tuple[Output, ...]:
@@ -118,7 +122,7 @@ def load_outputs(text: str) -> tuple[Output, ...]:
         if readback is not None:
             prior = readback.pop("gaussian_prior")
             readback = Readback(**readback, gaussian_prior=tuple(prior) if prior else None)
-        labels = tuple(item.pop("labels", ()))  # files of before there were any say nothing of them
+        labels = tuple(item.pop("labels", ()))
         outputs.append(Output(**item, readback=readback, labels=labels))
     return tuple(outputs)
 

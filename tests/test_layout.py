@@ -135,3 +135,16 @@ def test_only_densities_are_quantized() -> None:
     assert stored_dtype(DENSITY, "uint16") == np.uint16
     assert stored_dtype(FEATURES, "uint16") == stored_dtype(MAP, "uint16") == np.float32
     assert {stored_dtype(output, "float16") for output in OUTPUTS} == {np.dtype("<f2")}
+
+
+def test_labels_are_in_the_attributes_of_their_dataset_and_read_back(tmp_path: Path) -> None:
+    names = tuple(f"wält{chr(0xE9)} {number}" for number in range(700))
+    labeled = Output(name="probabilities", kind="probabilities", units="1", labels=names)
+    assert load_outputs(dump_outputs([labeled, FEATURES])) == (labeled, FEATURES)
+    assert "labels" not in dump_outputs([FEATURES]), "as files of before there were any"
+    with h5py.File(tmp_path / "labels.h5", "w", libver="earliest") as file:
+        shard, merged = file.create_dataset("shard", data=[1]), file.create_dataset("merged", data=[1])
+        shard.attrs.update(describe(labeled, "float16"))
+        merged.attrs.update(shard.attrs)
+    with h5py.File(tmp_path / "labels.h5") as file:
+        assert tuple(file["merged"].attrs["labels"]) == names

@@ -57,10 +57,9 @@ def test_a_frame_has_the_mean_of_all_clips_that_it_lies_in() -> None:
     for frame in range(50):
         around = [row for row, members in enumerate(clips.members) if members[0] <= frame <= members[-1]]
         found = labels.probabilities(frame)
-        if around:
+        assert (found is None) == (not around)
+        if found is not None:
             np.testing.assert_allclose(found, values[around].mean(0), rtol=1e-6)
-        else:
-            assert found is None
     assert labels.probabilities(49) is None and labels.probabilities(46) is not None
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from films import write_film
 
 import streamsal
+from streamsal.cli import main
 from streamsal.decode import decode
 from streamsal.errors import MissingWeights, UsageError
+from streamsal.export import export
 from streamsal.merge import merge, open_run
 from streamsal.models import MODELS, create_model, spec_of
 from streamsal.models import classifier as classifiers
@@ -153,6 +158,49 @@ def test_the_weights_say_what_clips_are_and_what_their_classes_are_called(film: 
             outputs = opened[film.name].outputs
             assert [name for name, output in outputs.items() if output.labels] == ["probabilities", "logits"]
             assert outputs["probabilities"].labels == outputs["logits"].labels == CLASSES
+
+
+def test_a_table_has_a_row_per_window_and_a_column_per_class(film: Path, tmp_path: Path) -> None:
+    found = computed(film, tmp_path / "run", weights_of(SMALL, tmp_path), stride="10")
+    (path,) = export(tmp_path / "run", tmp_path / "labels.csv", format="csv")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["start_frame", "start_seconds", "end_seconds", "valid", *CLASSES]
+    assert [int(row["start_frame"]) for row in rows] == found["frame"].tolist() == [0, 10, 20, 30, 32]
+    assert [(float(row["start_seconds"]), float(row["end_seconds"])) for row in rows] == [
+        pytest.approx((frame / 25, (frame + 8) / 25)) for frame in found["frame"]
+    ]
+    table = np.array([[float(row[name]) for name in CLASSES] for row in rows])
+    np.testing.assert_allclose(table, found["probabilities"], rtol=1e-5)
+    (path,) = export(tmp_path / "run", tmp_path / "labels.npy", format="npy")
+    np.testing.assert_array_equal(np.load(path), found["probabilities"])
+    assert json.loads(path.with_suffix(".json").read_text())["labels"] == list(CLASSES)
+
+
+def test_embed_writes_the_features_and_what_else_there_is(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = weights_of(SMALL, tmp_path)
+    found = computed(film, tmp_path / "run", weights)
+    monkeypatch.chdir(tmp_path)
+    how = ("--weights", str(weights), "--stride", "4", "--batch-size", "2", "--device", "cpu", "-q")
+    assert main(["embed", str(film), "--model", NAME, *how, "-o", "vectors"]) == 0
+    with h5py.File(capsys.readouterr().out.strip()) as file:
+        for name in ("features", "logits", "probabilities"):
+            np.testing.assert_array_equal(file[name], found[name])
+        np.testing.assert_array_equal(file["frames"][1], range(4, 12))
+    assert main(["embed", str(film), "--model", NAME, "-o", "other", "-q"]) == 4
+
+
+def test_run_makes_a_film_of_it_unless_told(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    how = ("--model", NAME, "--weights", str(weights_of(SMALL, tmp_path)), "--device", "cpu", "-q", "-o", "run")
+    assert main(["run", str(film), *how, "--no-render"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["run/film.mp4.h5"]
+    assert main(["run", str(film), *how]) == 0
+    assert capsys.readouterr().out.splitlines() == ["run/film.labels.mp4", "run/film.mp4.h5"]
 
 
 def test_stand_ins_are_of_tinyvirat(film: Path) -> None:
