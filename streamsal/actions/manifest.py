@@ -65,7 +65,7 @@ class _Entry:
 def read_manifest(path: str | Path, *, root: str | Path = "", classes: Sequence[str] | None = None) -> Manifest:
     """The clips of a manifest in its order, with files in `root`, else beside it.
 
-    TinyVIRAT's own tree (videos/train, videos/test, videos/val, by the manifest's name) is found in either place.
+    Both may hold TinyVIRAT's own tree: videos/train, videos/val or videos/test, by the manifest's name.
     `classes` None: what a file of classes beside the manifest says, else its labels, sorted.
     Raises MissingInput for a manifest or clips that are not there, BadInput for what makes no sense.
     """
@@ -77,7 +77,7 @@ def read_manifest(path: str | Path, *, root: str | Path = "", classes: Sequence[
     if repeated:
         raise BadInput(f"{path} has {len(repeated)} ids more than once, the first is {repeated[0]}: make them unique")
     names = tuple(classes) if classes is not None else _classes_beside(path) or _classes_in(entries, path)
-    folder = _folder_of_videos(path, Path(root or path.parent))
+    folder = _folder_of_videos(entries, path, Path(root or path.parent))
     index = {name: number for number, name in enumerate(names)}
     clips = tuple(
         LabeledClip(
@@ -141,10 +141,12 @@ def _indices(entry: _Entry, index: dict[str, int], path: Path) -> tuple[int, ...
     return tuple(dict.fromkeys(index[label] for label in entry.labels or ()))
 
 
-def _folder_of_videos(path: Path, base: Path) -> Path:
+def _folder_of_videos(entries: list[_Entry], path: Path, base: Path) -> Path:
+    """Of the places in `base` where clips may be, the first that has any; where none has, the most likely one."""
     part = re.search("train|val|test", path.stem)
-    own = base / "videos" / part[0] if part else base
-    return own if own.is_dir() else base
+    places = [base / "videos" / part[0]] if part else []
+    places = [place for place in (*places, base / "videos", base) if place.is_dir()]
+    return next((place for place in places if any((place / one.path).is_file() for one in entries)), (*places, base)[0])
 
 
 def _json_entries(path: Path) -> Iterator[_Entry]:

@@ -98,6 +98,10 @@ def test_root_names_another_place_for_the_tree_or_for_bare_files(tmp_path: Path)
     tree, bare = touched(tmp_path / "tree", "videos/train/a.mp4"), touched(tmp_path / "bare", "a.mp4")
     assert read_manifest(manifest, root=tree).clips[0].path == tree / "videos/train/a.mp4"
     assert read_manifest(manifest, root=bare).clips[0].path == bare / "a.mp4"
+    touched(tree, "train/a.mp4", "a.mp4")
+    assert read_manifest(manifest, root=tree).clips[0].path == tree / "videos/train/a.mp4"
+    with pytest.raises(MissingInput, match=r"none/videos/train/a\.mp4"):
+        read_manifest(manifest, root=touched(tmp_path / "none", "videos/train/b.mp4"))
 
 
 def test_segments_of_one_recording_are_one_scene(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from films import destroy_packets, write_film, write_sound
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from telltale import read_numbers
 
@@ -60,6 +61,7 @@ def numbers_in(path: Path, at: At, *, frames: int, order: Order = "natural") -> 
     return [read_numbers(torch.from_numpy(window)) for window in found]
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 200), frames=st.integers(1, 70), u=st.floats(0, 1, exclude_max=True))
 def test_a_window_begins_anywhere_it_fits_and_repeats_the_last_frame_where_it_does_not(
     n: int, frames: int, u: float
@@ -70,6 +72,7 @@ def test_a_window_begins_anywhere_it_fits_and_repeats_the_last_frame_where_it_do
     assert window[-1] == start + frames - 1 if n >= frames else start == 0
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 200), frames=st.integers(1, 70), k=st.integers(1, 6))
 def test_windows_spread_evenly_begin_with_the_first_frame_and_end_with_the_last(n: int, frames: int, k: int) -> None:
     found = windows(n, frames, k)
@@ -79,12 +82,14 @@ def test_windows_spread_evenly_begin_with_the_first_frame_and_end_with_the_last(
     assert k == 1 or steps.max() - steps.min() <= 1
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 200), frames=st.integers(1, 70))
 def test_windows_one_behind_the_other_show_every_frame_and_repeat_only_the_last(n: int, frames: int) -> None:
     found = windows(n, frames, "all").ravel()
     assert found[:n].tolist() == list(range(n)) and (found[n:] == n - 1).all() and len(found) - n < frames
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 200), frames=st.integers(1, 70), at=st.sampled_from([0.0, 0.7, 1, 3, "all"]))
 def test_the_legacy_order_shows_the_same_frames_sorted_by_their_numbers_as_text(n: int, frames: int, at: At) -> None:
     natural, legacy = windows(n + frames, frames, at), windows(n + frames, frames, at, "legacy")
@@ -163,6 +168,13 @@ def test_reading_takes_no_random_numbers_from_training(five: Manifest) -> None:
     flat(batches(five, [Wanted(row=0)], batch=1, frames=8, workers=1))
     flat(batches(five, [Wanted(row=0)], batch=1, frames=8, workers=0))
     assert torch.equal(torch.rand(4), expected)
+
+
+def test_a_thread_may_read_ahead(five: Manifest) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        found = thread.submit(list, batches(five, [Wanted(row=0)] * 3, batch=2, frames=8, workers=1)).result()
+    assert [len(some) for some in found] == [2, 1]
+    assert not multiprocessing.active_children()
 
 
 def test_nothing_wanted_is_nothing_read(five: Manifest) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsal.actions import split
@@ -44,6 +44,7 @@ some_clips = st.lists(
 ).map(lambda found: clips(*((scene, sorted(labels)) for scene, labels in found)))
 
 
+@settings(deadline=None)
 @given(found=some_clips, share=st.floats(0.05, 0.5), seed=st.integers(0, 9))
 def test_scenes_stay_whole_and_no_class_is_lost_to_training(
     found: tuple[LabeledClip, ...], share: float, seed: int
