@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..models.spec import ModelSpec
 
 
+EARLY_POOLING_PX = 224  # the program of 2022 had I3D's second pooling for frames of this size, and not for 112
+
+
 def list_models(arguments: argparse.Namespace) -> int:
     from ..models import MODELS, commercial
 
@@ -121,7 +124,7 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _check_content(name: str, path: Path) -> None:
     """Raises BadInput unless the file holds what its name will promise, down to every tensor's shape."""
-    from ..models import MODELS, center_bias, create_model, model_module
+    from ..models import MODELS, center_bias, create_model, i3d, model_module
     from ..weights import checkpoints, formats
     from ..weights.cache import ASSETS
 
@@ -130,10 +133,42 @@ def _check_content(name: str, path: Path) -> None:
         create_model(name, weights=path)
     elif name in MODELS:
         checkpoints.load(name, path, model_module(name).template(), nested="model_state_dict")
+    elif name.startswith("i3d_"):
+        i3d.weights_of(checkpoints.read(path), str(path))
     elif "npy" in ASSETS[name].kinds:
         center_bias.read(path)
     else:
         checkpoints.read_tensor(path)
+
+
+def _import_pair(arguments: argparse.Namespace) -> int:
+    from ..actions.manifest import read_classes
+    from ..models.classifier import design_of_pair, read_pair, save
+
+    i3d, resizer = Path(arguments.i3d), Path(arguments.resizer) if arguments.resizer else None
+    design = design_of_pair(
+        i3d,
+        resizer,
+        classes=read_classes(Path(arguments.classes)) if arguments.classes else (),
+        read=arguments.read,
+        apply=arguments.apply,
+        natural=arguments.natural,
+        frames=arguments.frames,
+        side_in=arguments.side_in,
+        side=arguments.side,
+        pool_early=arguments.side >= EARLY_POOLING_PX,
+    )
+    save(Path(arguments.output), read_pair(i3d, resizer, design))
+    print(arguments.output)
+    return 0
+
+
+def _export_pair(arguments: argparse.Namespace) -> int:
+    from ..models.classifier import load, write_pair
+
+    for path in write_pair(load(Path(arguments.file)), arguments.output):
+        print(path)
+    return 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -194,7 +229,15 @@ def _selftest(arguments: argparse.Namespace) -> int:
     )
 
 
-WEIGHTS = {"fetch": _fetch, "import": _import, "verify": _verify, "path": _path, "selftest": _selftest}
+WEIGHTS = {
+    "fetch": _fetch,
+    "import": _import,
+    "import-pair": _import_pair,
+    "export-pair": _export_pair,
+    "verify": _verify,
+    "path": _path,
+    "selftest": _selftest,
+}
 
 
 def _assets_of(name: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ before the sigmoid, or the vector that the scores are made of. Knows no video an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..weights import cache, checkpoints, synthetic
 from ..weights.assets import ASSETS
 from .design import Design
 from .i3d import I3D, weights_of
-from .resizer import Resizer
+from .resizer import Resizer, told_by
 
 FORMAT = "streamsal classifier 1"
 
@@ -125,6 +125,57 @@ def begin_with(classifier: Classifier, weights: str | Path, say: Callable[[str],
         classifier.resizer.load_state_dict(resizer)
     else:
         say(f"{path.name} has no resizer of this design: it begins anew")
+
+
+def design_of_pair(
+    i3d: Path,
+    resizer: Path | None = None,
+    *,
+    classes: Sequence[str] = (),
+    side_in: int = 56,
+    side: int = 112,
+    read: int | None = None,
+    apply: int | None = None,
+    natural: bool = False,
+    **fields: Any,
+) -> Design:
+    """The design that two such files are of: what their shapes tell, and what is given.
+
+    `classes`: their names; without, they are called by their numbers. `natural`: trained on frames in their order, in
+    RGB, and warped frame by frame; else as that program did. An I3D alone sees clips as they are. Raises UsageError
+    where shapes contradict what is given, or a tap is neither told nor given; BadInput and MissingInput for a file.
+    """
+    weights = weights_of(checkpoints.read(i3d), str(i3d))
+    first, last = weights["Conv3d_1a_7x7.conv3d.weight"], weights["logits.conv3d.weight"]
+    if classes and len(classes) != len(last):
+        raise UsageError(f"{i3d} knows {len(last)} classes, not {len(classes)}: give their names in its order")
+    told: dict[str, Any] = {
+        "classes": tuple(classes) or tuple(map(str, range(len(last)))),
+        "width": len(first) / 64,
+        "channels": first.shape[1],
+        "side_in": side_in,
+        "side": side,
+        **({} if natural else {"colors": "bgr", "order": "legacy"}),
+    }
+    if resizer is None:
+        return Design(**{**told, "resizer": "none", "side_in": side}, **fields)
+    found = checkpoints.bare(checkpoints.read(resizer))
+    if "c1.conv3d.weight" not in found:
+        raise BadInput(f"{resizer} is no resizer of clips: it is {checkpoints.identity(found) or 'something unknown'}")
+    told |= told_by(found, side_in=side_in, side=side)
+    reads = told.pop("reads")
+    if told["resizer"] == "transformer":
+        told |= {"legacy_layout": not natural} | _taps(resizer, reads, read, apply)
+    return Design(**told, **fields)
+
+
+def _taps(resizer: Path, reads: Sequence[int], read: int | None, apply: int | None) -> dict[str, int]:
+    able = f"{resizer} can read at {' or '.join(map(str, reads)) or 'no tap for these sides'}"
+    if not reads or read not in (None, *reads) or (read is None and len(reads) > 1):
+        raise UsageError(f"{able}: say with --read, --side-in and --side how it was trained")
+    if apply is None:
+        raise UsageError(f"{resizer} does not tell at which tap it warps: say so with --apply")
+    return {"read": reads[0] if read is None else read, "apply": apply}
 
 
 def read_pair(i3d: Path, resizer: Path | None, design: Design) -> Classifier:

@@ -7,12 +7,26 @@ weights keep the shapes of those, so that files of any kind are what the program
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .design import Design, ResizerKind
-from .spatial_transformer import HIDDEN, LAST_CHANNELS, affine, folded, frames_of, planes, thetas, unfolded, warped
+from .design import LAST_TAP, Design, ResizerKind
+from .spatial_transformer import (
+    HIDDEN,
+    LAST_CHANNELS,
+    affine,
+    folded,
+    frames_of,
+    length_of_vector,
+    planes,
+    thetas,
+    unfolded,
+    warped,
+)
 
 CHANNELS = 16
 WIDE = 32  # after the first convolution, where there is a transformer
@@ -171,7 +185,7 @@ def _localizer(channels: int, side: int) -> tuple[nn.Sequential, nn.Sequential, 
     last = nn.Linear(HIDDEN, 1)
     nn.init.zeros_(last.weight)  # a sigmoid of 0 is 0.5, for every picture
     nn.init.zeros_(last.bias)
-    scalar = nn.Sequential(nn.Linear(LAST_CHANNELS * (side // 4) ** 2, HIDDEN), nn.Tanh(), last, nn.Sigmoid())
+    scalar = nn.Sequential(nn.Linear(length_of_vector(side), HIDDEN), nn.Tanh(), last, nn.Sigmoid())
     return localization, affine(side), scalar
 
 
@@ -179,6 +193,26 @@ def _resized(x: Tensor, side: int) -> Tensor:
     """Pictures (n, c, h, w) or clips (n, c, T, h, w), whose times stay as they are."""
     mode, times = ("bilinear", ()) if x.ndim == 4 else ("trilinear", (x.shape[2],))
     return functional.interpolate(x, (*times, side, side), mode=mode, align_corners=True)
+
+
+def told_by(found: Mapping[str, Any], *, side_in: int, side: int) -> dict[str, Any]:
+    """The fields of `Design` that the shapes in a resizer's file tell, and under "reads" the taps that it may read at.
+
+    Raises KeyError where it is the file of no resizer.
+    """
+    blocks = {key.split(".")[1] for key in found if key.startswith("residual_blocks.")}
+    told: dict[str, Any] = {"blocks": len(blocks), "reads": []}
+    if "scalar.0.weight" not in found:
+        return told | {"resizer": "3d" if found["c1.conv3d.weight"].shape[2] > 1 else "2d"}
+    channels = found["localization.0.weight"].shape[1]
+    seen = found["fc_loc.0.weight"].shape[1]
+    reads = [
+        tap
+        for tap in range(LAST_TAP + 1)
+        if TAP_CHANNELS.get(tap, len(found["c4.conv3d.weight"])) == channels
+        and length_of_vector(side_in if tap <= LAST_SMALL_TAP else side) == seen
+    ]
+    return told | {"resizer": "transformer", "reads": reads}
 
 
 def template(design: Design) -> dict[str, Tensor]:

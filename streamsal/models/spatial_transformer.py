@@ -56,7 +56,12 @@ def affine(side: int) -> nn.Sequential:
     with torch.no_grad():
         last.weight.zero_()
         last.bias.copy_(torch.tensor(IDENTITY))
-    return nn.Sequential(nn.Linear(LAST_CHANNELS * (side // 4) ** 2, HIDDEN), nn.Tanh(), last)
+    return nn.Sequential(nn.Linear(length_of_vector(side), HIDDEN), nn.Tanh(), last)
+
+
+def length_of_vector(side: int) -> int:
+    """Of what a localization makes of pictures of `side` pixels."""
+    return LAST_CHANNELS * (side // 4) ** 2
 
 
 def thetas(

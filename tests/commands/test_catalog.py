@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 
 from streamsal.cli import main
 from streamsal.models import MODELS, deepgaze_iii, deepgaze_mr
+from streamsal.models.classifier import Classifier, design_of, write_pair
+from streamsal.models.design import Design
 from streamsal.weights import synthetic
 from streamsal.weights.cache import ASSETS
 
@@ -35,7 +38,8 @@ def bias(tmp_path: Path) -> Path:
 
 
 def test_every_model_names_files_that_are_known() -> None:
-    assert {asset for entry in MODELS.values() for asset in entry.weights} == ASSETS.keys()
+    to_train_from = {"i3d_flow_imagenet", "i3d_flow_charades"}
+    assert {asset for entry in MODELS.values() for asset in entry.weights} | to_train_from == ASSETS.keys()
 
 
 def out(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0) -> str:
@@ -104,6 +108,31 @@ def test_a_center_bias_is_imported_only_if_it_is_one(
     assert not empty_cache.exists()
     torch.save(torch.full((4, 4), 1 / 16), tmp_path / "bias.pt")
     out(capsys, "weights", "import", "centerbias_ledov", tmp_path / "bias.pt")
+
+
+def test_old_pairs_of_files_become_a_classifier_and_pairs_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small: dict[str, Any] = {"frames": 8, "side_in": 16, "side": 28, "width": 0.125}
+    design = Design(classes=("run", "walk"), resizer="transformer", read=7, apply=8, **small)
+    pair = write_pair(Classifier(design), tmp_path / "old")
+    (tmp_path / "classes.txt").write_text("run\nwalk\n")
+    ask = ["weights", "import-pair", *pair, "--classes", tmp_path / "classes.txt", "-o", tmp_path / "classifier.pt"]
+    ask += ["--frames", "8", "--side-in", "16", "--side", "28"]
+    assert main([*map(str, ask), "--apply", "8"]) == 2
+    assert "can read at 7 or 8" in capsys.readouterr().err
+    assert out(capsys, *ask, "--read", "7", "--apply", "8") == f"{tmp_path / 'classifier.pt'}\n"
+    legacy = replace(design, legacy_layout=True, colors="bgr", order="legacy")
+    assert design_of(tmp_path / "classifier.pt") == legacy
+    written = out(capsys, "weights", "export-pair", tmp_path / "classifier.pt", "-o", tmp_path / "new").split()
+    assert written == [str(tmp_path / f"new_{name}.pt") for name in ("i3d", "resizer")]
+    for one, other in zip(pair, written, strict=True):
+        before, after = torch.load(one), torch.load(other)
+        assert list(before) == list(after) and all(torch.equal(before[key], after[key]) for key in before)
+    out(capsys, *ask[:3], "--natural", "--side", "224", "-o", tmp_path / "plain.pt")
+    plain = design_of(tmp_path / "plain.pt")
+    assert (plain.resizer, plain.side_in, plain.pool_early, plain.colors) == ("none", 224, True, "rgb")
+    out(capsys, "weights", "export-pair", pair[0], "-o", tmp_path / "new", code=65)
 
 
 def test_options_of_all_commands_stand_before_or_behind_the_action(capsys: pytest.CaptureFixture[str]) -> None:

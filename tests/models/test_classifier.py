@@ -17,6 +17,7 @@ from streamsal.models.classifier import (
     Classifier,
     begin_with,
     design_of,
+    design_of_pair,
     load,
     prepared,
     read_pair,
@@ -220,6 +221,42 @@ def test_a_pair_that_is_not_of_the_design_is_refused(tmp_path: Path) -> None:
 
 def trunk(classifier: Classifier) -> torch.nn.Module:
     return torch.nn.ModuleDict({name: part for name, part in classifier.i3d.named_children() if name != "logits"})
+
+
+@pytest.mark.parametrize("name", RESIZERS)
+def test_shapes_tell_the_design_of_old_files(name: str, tmp_path: Path) -> None:
+    torch.save(stand_ins("i3d_fork_26"), tmp_path / "i3d.pt")
+    torch.save({f"module.{key}": value for key, value in stand_ins(KEYS[name]).items()}, tmp_path / "resizer.pt")
+    found = design_of_pair(tmp_path / "i3d.pt", tmp_path / "resizer.pt", apply=2)
+    wanted = Design(classes=tuple(map(str, range(26))), colors="bgr", order="legacy", **RESIZERS[name])
+    assert found == wanted
+    natural = design_of_pair(tmp_path / "i3d.pt", tmp_path / "resizer.pt", apply=2, natural=True)
+    assert natural == replace(wanted, colors="rgb", order="natural", legacy_layout=False)
+    read_pair(tmp_path / "i3d.pt", tmp_path / "resizer.pt", natural)
+
+
+def test_an_i3d_alone_sees_clips_as_they_are(tmp_path: Path) -> None:
+    (path,) = write_pair(small(resizer="none", channels=2), tmp_path / "old")
+    found = design_of_pair(path, side=28, frames=8, classes=("run", "walk"), natural=True)
+    assert found == replace(SMALL, resizer="none", channels=2, side_in=28)
+    with pytest.raises(UsageError, match=r"old_i3d\.pt knows 2 classes, not 1"):
+        design_of_pair(path, classes=("run",))
+
+
+def test_what_shapes_do_not_tell_has_to_be_said(tmp_path: Path) -> None:
+    i3d, resizer = write_pair(small(resizer="transformer", read=7, apply=8), tmp_path / "old")
+    sizes: dict[str, Any] = {"side_in": 16, "side": 28, "frames": 8}
+    with pytest.raises(UsageError, match="can read at 7 or 8: say with --read"):
+        design_of_pair(i3d, resizer, apply=8, **sizes)
+    with pytest.raises(UsageError, match="can read at 7 or 8: say with --read"):
+        design_of_pair(i3d, resizer, read=0, apply=8, **sizes)
+    with pytest.raises(UsageError, match="does not tell at which tap it warps"):
+        design_of_pair(i3d, resizer, read=7, **sizes)
+    with pytest.raises(UsageError, match="can read at no tap for these sides"):
+        design_of_pair(i3d, resizer, read=7, apply=8)
+    assert design_of_pair(i3d, resizer, read=7, apply=8, **sizes).read == 7
+    with pytest.raises(BadInput, match=r"old_i3d\.pt is no resizer of clips: it is an Inception-I3D"):
+        design_of_pair(i3d, i3d)
 
 
 def begun(weights: Path, **fields: Any) -> tuple[Classifier, Classifier, list[str]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from streamsal.models.design import Design
-from streamsal.models.resizer import Resizer, template
+from streamsal.models.resizer import Resizer, template, told_by
 
 SMALL: dict[str, Any] = {"side_in": 56, "side": 112}
 CELLS = [(read, apply) for read in range(9) for apply in range(read, 9)]
@@ -102,6 +102,21 @@ def test_entries_are_the_old_programs(name: str) -> None:
 
 def test_every_list_of_keys_is_of_a_design() -> None:
     assert set(designs()) == {path.name.removesuffix(".keys.json") for path in FOLDER.glob("*resizer*.keys.json")}
+
+
+@pytest.mark.parametrize("name", designs())
+def test_a_file_tells_its_kind_its_blocks_and_where_it_may_read(name: str) -> None:
+    wanted = designs()[name]
+    told = told_by(template(wanted), side_in=wanted.side_in, side=wanted.side)
+    assert (told["resizer"], told["blocks"]) == (wanted.resizer, wanted.blocks)
+    alike = next(taps for taps in ([0], [1], [2], [3, 4, 5, 6], [7, 8]) if wanted.read in taps)
+    assert told["reads"] == (alike if wanted.resizer == "transformer" else [])
+
+
+def test_other_sides_than_it_was_trained_for_leave_no_tap_to_read_at() -> None:
+    found = template(design(resizer="transformer", side_in=56, side=112))
+    assert told_by(found, side_in=28, side=112)["reads"] == []
+    assert told_by(found, side_in=56, side=56)["reads"] == [0, 7, 8]
 
 
 PARAMETERS = {("2d", 1): 12_032, ("2d", 4): 26_144, ("3d", 1): 38_912, ("3d", 4): 80_672, ("transformer", 3): 138_719}
