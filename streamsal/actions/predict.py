@@ -124,5 +124,5 @@ def _logits(classifier: Classifier, reads: Sequence[Read], batch: int, device: t
         clips = torch.zeros(batch, design.channels, design.frames, design.side_in, design.side_in, device=device)
         for slot, (frames, flip) in enumerate(some):
             clips[slot] = clip_of(frames.to(device), design, flip)
-        found.append(classifier(clips)[: len(some)].double().cpu())
+        found.append(classifier(clips)[: len(some)].cpu().double())
     return torch.cat(found).split([len(read.windows_ktHWC) for read in reads])
