@@ -23,6 +23,7 @@ HOPELESS = (2, 4, 65, 66)  # exit codes that another try cannot mend, see cli.py
 RUN_ME_AGAIN = 75
 TRIES = 3  # after other failures: out of memory, a GPU that does not work, a disk that is full
 SCRATCH = "20Gi"  # of a node's own disk, for /tmp: copies of videos
+NOT_ROOT = 1000  # user and group, as in the Dockerfile
 GRACE_SECONDS = 120  # from TERM to KILL, for the block at hand
 
 
@@ -36,8 +37,8 @@ class Pods:
     mount: Path = Path("/data")
     weights: Path = Path("/data/.streamsal")
     namespace: str = ""
-    user: int = 1000
-    group: int = 1000
+    user: int = NOT_ROOT
+    group: int = NOT_ROOT
 
 
 def manifests(submission: Submission, pods: Pods, n_tasks: int) -> dict[str, Document]:
@@ -52,7 +53,7 @@ def manifests(submission: Submission, pods: Pods, n_tasks: int) -> dict[str, Doc
 def job(submission: Submission, step: Step, pods: Pods, n_tasks: int) -> dict[str, Any]:
     """Of a step that is an array: an Indexed Job with an index for each task."""
     array: dict[str, Any] = {}
-    if step.number:
+    if step.number is not None:
         array = {
             "completionMode": "Indexed",
             "completions": n_tasks,
@@ -95,7 +96,7 @@ def _rules(step: Step) -> list[dict[str, Any]]:
     return [
         {"action": "Ignore", "onPodConditions": [disrupted]},
         on_exit("Ignore", RUN_ME_AGAIN),
-        on_exit("FailIndex" if step.number else "FailJob", *HOPELESS),
+        on_exit("FailJob" if step.number is None else "FailIndex", *HOPELESS),
     ]
 
 
@@ -103,6 +104,8 @@ def _pod(submission: Submission, step: Step, pods: Pods) -> dict[str, Any]:
     words = [_literal(word) for word in (*submission.program, *step.words)]
     if step.number:
         words += [step.number, "$(JOB_COMPLETION_INDEX)"]
+    elif step.number is None and step.after == "any":
+        words += ["--wait"]
     environment = {
         "HOME": "/tmp",  # what libraries cache goes where anybody may write
         "STREAMSAL_HOME": _literal(str(pods.weights)),

@@ -72,7 +72,7 @@ def script(submission: Submission, step: Step) -> str:
             "export PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1",
             f"export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads}",
             "",
-            f"{command} &\n\n{WAIT_AND_REQUEUE}" if step.number else f"exec {command}\n",
+            f"exec {command}\n" if step.number is None else f"{command} &\n\n{WAIT_AND_REQUEUE}",
         ]
     )
 
@@ -90,9 +90,9 @@ def _directives(submission: Submission, step: Step) -> dict[str, object]:
         "cpus-per-task": step.cpus,
         "mem": step.mem,
         "time": step.time,
-        "signal": "B:USR1@120" if step.number else "",
+        "signal": "" if step.number is None else "B:USR1@120",
         "open-mode": "append",  # a task that comes back goes on in the same log
-        "output": f"{logs}/{step.name}-{'%A_%a' if step.number else '%j'}.log",
+        "output": f"{logs}/{step.name}-{'%j' if step.number is None else '%A_%a'}.log",
     }
 
 

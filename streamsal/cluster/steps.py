@@ -34,14 +34,15 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """`words` are those behind the program's name; `number` is the option that tells a task of an array its number.
+    """`words` are those behind the program's name; `number` is the option that tells a task of an array its number, ""
+    where there is but one task, which needs none. None: a job that is no array.
 
     `after`: "any": whatever became of the step before, since this one looks for itself; "ok": only if that succeeded.
     """
 
     name: str
     words: tuple[str, ...]
-    number: str = ""
+    number: str | None = None
     after: Literal["any", "ok"] = "any"
     gpu: str = "none"
     cpus: int = 1
@@ -65,7 +66,12 @@ class Submission:
     def steps(self) -> tuple[Step, ...]:
         raise NotImplementedError
 
-    def computing(self, name: str, *words: object, number: str = "") -> Step:
+    @property
+    def how_far(self) -> tuple[str, ...]:
+        """The words of a command that says so."""
+        raise NotImplementedError
+
+    def computing(self, name: str, *words: object, number: str | None = None) -> Step:
         """A step that gets all that the resources say."""
         wanted = self.resources
         return Step(
@@ -84,6 +90,10 @@ class Run(Submission):
     """A planned run. `second_pass`: the merge computes what the model derives of the stored outputs."""
 
     second_pass: bool = False
+
+    @property
+    def how_far(self) -> tuple[str, ...]:
+        return ("status", str(self.folder))
 
     @property
     def steps(self) -> tuple[Step, ...]:

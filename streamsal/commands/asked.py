@@ -127,13 +127,17 @@ def existing_run(given: str | None) -> Path:
 
 def check_unset(arguments: argparse.Namespace, run: Path) -> None:
     """Options that the plan has decided must not be there to be silently ignored."""
+    if options := unset_options(arguments):
+        raise UsageError(f"{run} is planned, and {options} would change the plan: leave it out, or plan a new run")
+
+
+def unset_options(arguments: argparse.Namespace) -> str:
+    """The options of a plan that are given here, or nothing."""
     unset = arguments.plan_defaults
     given = [
         name for name in unset if name not in ("output", "commercial_only") and getattr(arguments, name) != unset[name]
     ]
-    if given:
-        options = ", ".join(f"--{name.removeprefix('clip_').replace('_', '-')}" for name in given)
-        raise UsageError(f"{run} is planned, and {options} would change the plan: leave it out, or plan a new run")
+    return ", ".join(f"--{name.removeprefix('clip_').replace('_', '-')}" for name in given)
 
 
 def check_tasks(asked: int | None, option: str, plan: Plan, run: Path) -> None:

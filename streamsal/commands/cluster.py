@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import IncompleteRun, StreamsalError, UsageError
 from .asked import (
@@ -20,10 +22,12 @@ from .asked import (
     progress_of,
     reporter,
     request_of,
+    unset_options,
     warn_of_stand_ins,
 )
 
 if TYPE_CHECKING:
+    from ..cluster.steps import Submission
     from ..plan import Plan
     from ..progress import Progress
 
@@ -48,57 +52,143 @@ def status(arguments: argparse.Namespace) -> int:
 
 def submit(arguments: argparse.Namespace) -> int:
     from ..cluster.slurm import require_slurm
-    from ..cluster.steps import Run
-    from ..cluster.submit import (
-        dry_run,
-        here,
-        missing_tasks,
-        resources_of,
-        say_where_devices_failed,
-        sent_before,
-        to_slurm,
-    )
-    from ..models import spec_of
+    from ..cluster.submit import dry_run, here, sent_before, to_slurm
     from ..signals import stop_on_signals
 
-    progress = progress_of(arguments)
-    local = arguments.cluster == "local"
-    if not (local or arguments.dry_run):
+    progress, place = progress_of(arguments), arguments.cluster
+    _check_place(arguments)
+    if place == "slurm" and not arguments.dry_run:
         require_slurm()
     failed: list[StreamsalError] = []
+    of_study = len(arguments.inputs) == 1 and arguments.inputs[0].endswith(".toml")
+    made = _study(arguments) if of_study else _run(arguments, progress, failed)
+    submission, folder = made.submission, made.submission.folder
+    if place == "k8s":
+        _write_manifests(arguments, made)
+        return 1 if failed else 0
+    sent = sent_before(folder)
+    if sent and not (place == "local" or arguments.dry_run or arguments.resume or arguments.force):
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(sent[-1]["time"]))
+        raise UsageError(
+            f"{folder} was submitted on {when}: --resume sends the tasks that are not done, --force sends all again"
+        )
+    if arguments.dry_run:
+        print(dry_run(submission, made.tasks))
+    elif place == "local":
+        with stop_on_signals() as stop:
+            here(submission, made.tasks, progress=progress, stop=stop)
+    else:
+        jobs = to_slurm(submission, made.tasks, force=arguments.force, progress=progress)
+        for step in submission.steps:
+            print(step.name, *([jobs[step.name]] if step.number is None else jobs[step.name]))
+        progress.say(f"how far it is: {shlex.join(['streamsal', *submission.how_far])}")
+    return 1 if failed else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What is to be submitted: `tasks` of the `n_tasks` there are. `reads`: what is read, by what it is."""
+
+    submission: Submission
+    tasks: Sequence[int]
+    n_tasks: int
+    reads: Mapping[str, str | Path]
+
+
+def _run(arguments: argparse.Namespace, progress: Progress, failed: list[StreamsalError]) -> Made:
+    from ..cluster.steps import Run
+    from ..cluster.submit import missing_tasks, say_where_devices_failed
+    from ..models import is_user_file, spec_of, weights_file
+    from ..weights.cache import SYNTHETIC
+
     run, plan = _planned(arguments, progress, failed)
     spec = spec_of(plan.model.name, plan.model.weights or None, **plan.model.options)
     if arguments.render and spec.clip and not spec.outputs[0].labels:
         raise UsageError(f"{spec.name} gives vectors, no maps that a film could show: leave --render out")
-    sent = sent_before(run)
-    if sent and not (local or arguments.dry_run or arguments.resume or arguments.force):
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(sent[-1]["time"]))
-        raise UsageError(
-            f"{run} was submitted on {when}: --resume sends the tasks that are not done, --force sends all again"
-        )
-    given = {name: value for name in RESOURCES if (value := getattr(arguments, name)) is not None}
+    submission = Run(folder=run, second_pass=bool(spec.derived), **_asked_of_cluster(arguments, run))
+    if spec.outputs[0].labels:
+        submission = replace(submission, resources=replace(submission.resources, style="labels"))
     tasks = missing_tasks(run, plan) if arguments.resume else range(len(plan.shards))
-    if arguments.resume and not local:
+    if arguments.resume and arguments.cluster == "slurm":
         say_where_devices_failed(run, tasks, progress.say)
-    site = os.environ.get("STREAMSAL_ENV", "")
-    submission = Run(
-        folder=run,
-        program=(sys.executable, "-m", "streamsal"),
-        resources=resources_of(run, given, local=local, again=arguments.resume),
-        site=os.path.abspath(site) if site else "",
-        second_pass=bool(spec.derived),
+    weights = weights_file(plan.model.name, plan.model.weights or None)
+    found = {"the weights": "" if weights == SYNTHETIC else weights, "the center bias": plan.model.center_bias}
+    found["the model"] = plan.model.name if is_user_file(plan.model.name) else ""
+    reads = {"the run": run, **{f"the video {video.name},": video.path for video in plan.videos}}
+    reads |= {what: path for what, path in found.items() if path}
+    return Made(submission=submission, tasks=tasks, n_tasks=len(plan.shards), reads=reads)
+
+
+def _study(arguments: argparse.Namespace) -> Made:
+    """All cells that are not done, whether they were submitted before or not."""
+    from ..cluster.study import Study, cells_of, inputs_of, rows_of
+
+    config = Path(os.path.abspath(arguments.inputs[0]))
+    given = [f"--{name}" for name in ("tasks", "stage", "render", "style") if getattr(arguments, name) is not None]
+    if options := ", ".join(filter(None, [unset_options(arguments), *given])):
+        raise UsageError(f"{options} is for runs, and {config.name} says how to train: leave it out")
+    cells, grid = cells_of(config)
+    folder = Path(os.path.abspath(arguments.output or f"{config.stem}.training"))
+    reads = {"the study": folder, "the configuration": config, **inputs_of(cell.config for cell in cells)}
+    tasks = [row.index for row in rows_of(folder, cells, grid=grid) if row.state != "done"]
+    submission = Study(folder=folder, config=config, grid=grid, **_asked_of_cluster(arguments, folder))
+    return Made(submission=submission, tasks=tasks, n_tasks=len(cells), reads=reads)
+
+
+def _asked_of_cluster(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    from ..cluster.submit import resources_of
+
+    given = {name: value for name in RESOURCES if (value := getattr(arguments, name)) is not None}
+    if arguments.cluster == "k8s":
+        return {"resources": resources_of(folder, given, local=False, again=False)}
+    site, local = os.environ.get("STREAMSAL_ENV", ""), arguments.cluster == "local"
+    return {
+        "program": (sys.executable, "-m", "streamsal"),
+        "resources": resources_of(folder, given, local=local, again=arguments.resume),
+        "site": os.path.abspath(site) if site else "",
+    }
+
+
+def _write_manifests(arguments: argparse.Namespace, made: Made) -> None:
+    """FOLDER/submit/STEP.yaml and what to type; with --dry-run on stdout alone."""
+    from ..cluster.kubernetes import NOT_ROOT, Pods, as_yaml, check_visible, kubectl_lines, manifests
+    from ..files import make_folder, write_bytes
+    from ..weights.cache import home
+
+    submission, mount = made.submission, Path(arguments.mount)
+    folder, cache = submission.folder, home()
+    pods = Pods(
+        image=arguments.image,
+        claim=arguments.claim,
+        mount=mount,
+        weights=cache if cache.is_relative_to(mount) else mount / ".streamsal",
+        namespace=arguments.namespace or "",
+        user=os.getuid() or NOT_ROOT,  # who submits owns the folder
+        group=os.getgid() or NOT_ROOT,
     )
+    check_visible(made.reads, pods)
+    documents = {name: as_yaml(each) for name, each in manifests(submission, pods, made.n_tasks).items()}
+    lines = kubectl_lines(submission, pods, again=arguments.resume)
     if arguments.dry_run:
-        print(dry_run(submission, tasks))
-    elif local:
-        with stop_on_signals() as stop:
-            here(submission, tasks, progress=progress, stop=stop)
-    else:
-        jobs = to_slurm(submission, tasks, force=arguments.force, progress=progress)
-        for step in submission.steps:
-            print(step.name, *(jobs[step.name] if step.number else [jobs[step.name]]))
-        progress.say(f"how far it is: streamsal status {run}")
-    return 1 if failed else 0
+        texts = [f"# {folder / 'submit' / name}.yaml\n{text}" for name, text in documents.items()]
+        print("---\n".join(texts), *(f"# {line}" for line in lines), sep="\n")
+        return
+    for name, text in documents.items():
+        write_bytes(make_folder(folder / "submit") / f"{name}.yaml", text.encode())
+    print(*lines, sep="\n")
+
+
+def _check_place(arguments: argparse.Namespace) -> None:
+    """Options of another place, or of runs with a study, must not be there to be silently ignored."""
+    place = arguments.cluster
+    if place == "k8s" and not (arguments.image and arguments.claim):
+        raise UsageError("--backend k8s needs --image, where pods get streamsal from, and --claim, where the data lies")
+    if place == "k8s" and not os.path.isabs(arguments.mount):
+        raise UsageError(f"--mount {arguments.mount} is no absolute path: name the claim's place in the pods, as /data")
+    for option, places in OPTIONS_OF.items():
+        if place not in places and getattr(arguments, option) is not None:
+            name = "sbatch" if option == "extra" else option
+            raise UsageError(f"--{name} is for --backend {' or '.join(places)}: leave it out")
 
 
 def _planned(arguments: argparse.Namespace, progress: Progress, failed: list[StreamsalError]) -> tuple[Path, Plan]:
@@ -133,3 +223,7 @@ def _planned(arguments: argparse.Namespace, progress: Progress, failed: list[Str
 RESOURCES = (
     "gpu", "time", "partition", "account", "cpus", "mem", "throttle", "device", "stage", "render", "style", "extra",
 )  # fmt: skip
+OPTIONS_OF = {
+    **dict.fromkeys(("time", "partition", "account", "extra"), ("slurm", "local")),
+    **dict.fromkeys(("image", "claim", "namespace"), ("k8s",)),
+}

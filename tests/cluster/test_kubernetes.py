@@ -67,7 +67,8 @@ def test_any_sensible_submission_gives_jobs_that_every_version_takes_and_yaml_th
     for step, document in zip(run.steps, manifests(run, PODS, n_tasks).values(), strict=True):
         assert modules()[1].safe_load(as_yaml(document)) == document
         command = [expanded(word, {"JOB_COMPLETION_INDEX": "7"}) for word in container(document)["command"]]
-        assert tuple(command) == ("streamsal", *step.words, *((step.number, "7") if step.number else ()))
+        behind = {"infer": ["--task-id", "7"], "merge": ["--wait"], "render": []}[step.name]
+        assert command == ["streamsal", *step.words, *behind]
 
 
 def test_an_array_is_an_indexed_job_and_a_merge_is_not() -> None:

@@ -12,7 +12,7 @@ RUN = Run(folder=Path("/data/talk.streamsal"), resources=Resources(gpu="v100", c
 
 def test_a_run_is_an_array_a_merge_and_a_film_if_it_is_wanted() -> None:
     infer, merge = RUN.steps
-    assert infer.number == "--task-id" and infer.gpu == "v100" and not merge.number
+    assert infer.number == "--task-id" and infer.gpu == "v100" and merge.number is None
     infer, merge, render = replace(RUN, resources=Resources(render=True)).steps
     assert (merge.after, render.after) == ("any", "ok")
 

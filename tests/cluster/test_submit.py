@@ -155,3 +155,33 @@ def test_resources_of_the_last_submission_are_kept_unless_others_are_given(tmp_p
     for job in ("6", "7"):
         record(tmp_path, {"infer": [job]})
     assert [sent["infer"] for sent in sent_before(tmp_path)] == [["5"], ["6"], ["7"]]
+
+
+K8S = ("--backend", "k8s", "--image", "registry.example/streamsal:0.1", "--claim", "lab-data")
+
+
+def test_manifests_of_a_run_are_written_into_it_and_what_to_type_is_printed(folder: Path) -> None:
+    video = ("film.mp4", "--model", "sigmotion", "--tasks", "3", "--throttle", "2", "--gpu", "none")
+    out, _ = run("submit", *video, *K8S, "--mount", str(folder), "--namespace", "lab", cwd=folder)
+    infer, merge = (folder / "film.streamsal" / "submit" / f"{name}.yaml" for name in ("infer", "merge"))
+    assert out.startswith(f"kubectl -n lab apply -f '{infer}' -f '{merge}'\nkubectl -n lab wait ")
+    assert "completions: 3" in infer.read_text() and "parallelism: 2" in infer.read_text()
+    assert "--wait" in merge.read_text() and "namespace: lab" in merge.read_text()
+    assert not (folder / "film.streamsal" / "submit" / "jobs.jsonl").exists()
+
+
+def test_what_pods_could_not_see_is_refused(folder: Path) -> None:
+    _, err = run("submit", "film.mp4", *PLAN, *K8S, "--mount", str(folder), cwd=folder, code=2)
+    assert f"the model {TELLTALE} is not below {folder}" in err
+    _, err = run("submit", "film.streamsal", *K8S, cwd=folder, code=2)
+    assert "the run" in err and "is not below /data" in err and not (folder / "film.streamsal" / "submit").exists()
+
+
+def test_a_merge_waits_until_all_tasks_are_done(folder: Path) -> None:
+    run("plan", "film.mp4", *PLAN, "--tasks", "2", "-o", "r", cwd=folder)
+    run("infer", "r", "--task-id", "0", cwd=folder)
+    merging = start("merge", "r", "--wait", cwd=folder)
+    assert merging.stdout and "30 of 60 results" in merging.stdout.readline()
+    run("infer", "r", "--task-id", "1", cwd=folder)
+    out, _ = end(merging, 0)
+    assert out.endswith("film.mp4.h5\n") and (folder / "r" / "film.mp4.h5").exists()
