@@ -16,7 +16,7 @@ from tiny_clips import write_clips
 
 from streamsal.actions.config import Config, config_of, read_toml
 from streamsal.actions.predictions import Predictions
-from streamsal.actions.train import train
+from streamsal.actions.train import precision, train
 from streamsal.errors import Held, PlanMismatch, Stopped, UsageError
 from streamsal.locks import lock
 from streamsal.models.classifier import load
@@ -133,6 +133,12 @@ def test_a_training_that_diverges_says_so_and_keeps_weights_that_are_finite(conf
     with pytest.raises(UsageError, match="training has diverged; begin anew with a smaller"):
         train(wild, tmp_path)
     assert all(value.isfinite().all() for value in weights(tmp_path).values())
+
+
+def test_half_precision_is_refused_where_its_gradients_are_wrong(config: Config, tmp_path: Path) -> None:
+    assert precision("auto", torch.device("cpu")) == torch.float32
+    with pytest.raises(UsageError, match=r"train\.dtype = 'bf16' is for GPUs"):
+        train(replace(config, train=replace(config.train, dtype="bf16")), tmp_path)
 
 
 def test_killed_at_any_moment_a_training_resumes_to_the_same_weights(made: Path, tmp_path: Path) -> None:
