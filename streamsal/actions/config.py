@@ -253,5 +253,5 @@ def _check_numbers(data: Data, model: Network, train: Train, test: Test, source:
     not_negative = {"train.warmup": train.warmup, "train.weight_decay": train.weight_decay}
     not_negative |= {"train.clip_norm": train.clip_norm, "data.workers": data.workers, "train.seed": train.seed}
     for name, value in [*positive.items(), *not_negative.items()]:
-        if value < 0 or (name in positive and value == 0):
+        if not value >= 0 or (name in positive and value == 0):  # nan is neither
             raise UsageError(f"{source}: {name} = {value:g} makes no sense")
