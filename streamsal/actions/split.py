@@ -93,10 +93,12 @@ def split_of(manifest: Manifest, data: Data, seed: int, path: Path) -> Split:
     split = _sides(manifest, validation)
     if not (split.train and split.validation):
         raise BadInput(
-            f"{len(manifest.clips)} clips of one scene cannot be divided: name a manifest of other clips as validation"
+            f"{len(manifest.clips)} clips of {len({clip.scene for clip in manifest.clips})} scenes cannot be divided "
+            "into training and validation: name a manifest of other clips as validation"
         )
-    ids = {side: [manifest.clips[row].id for row in getattr(split, side)] for side in ("train", "validation")}
-    write_bytes(path, json.dumps({"split": data.split, "share": share, "seed": seed, **ids}, indent=1).encode())
+    train, validation = ([manifest.clips[row].id for row in rows] for rows in (split.train, split.validation))
+    found = {"split": data.split, "share": share, "seed": seed, "train": train, "validation": validation}
+    write_bytes(path, json.dumps(found, indent=1).encode())
     return split
 
 

@@ -134,9 +134,14 @@ def test_what_is_no_split_is_named(tmp_path: Path, text: str) -> None:
         split_of(manifest(clips(("x", [0]), ("y", [0]))), Data(train=""), 0, tmp_path / "split.json")
 
 
-def test_clips_of_one_scene_cannot_be_divided(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="name a manifest of other clips as validation"):
-        split_of(manifest(clips(("x", [0]), ("x", [1]))), Data(train=""), 0, tmp_path / "split.json")
+def test_clips_of_one_scene_cannot_be_divided_nor_by_the_old_rule_one_clip_of_each_class(tmp_path: Path) -> None:
+    for data, found in (
+        (Data(train=""), clips(("x", [0]), ("x", [1]))),
+        (Data(train="", split="legacy"), clips(("x", [0]), ("y", [1]))),
+    ):
+        with pytest.raises(BadInput, match="name a manifest of other clips as validation"):
+            split_of(manifest(found), data, 0, tmp_path / "split.json")
+        assert not (tmp_path / "split.json").exists()
 
 
 def test_training_gets_its_clips_and_validation_its_own_of_the_same_manifest(tmp_path: Path) -> None:
