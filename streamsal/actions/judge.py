@@ -142,8 +142,9 @@ def trained_in(path: Path) -> Trained:
     """What a training's folder, or a classifier's file, holds. Raises MissingInput, BadInput."""
     file = path / "best.pt" if path.is_dir() else path
     if not file.is_file():
-        why = "has no best.pt yet: train to the end of an epoch first" if path.is_dir() else "is not there"
-        raise MissingInput(f"{path} {why}")
+        if path.is_dir():
+            raise MissingInput(f"{path} has no best.pt yet: train to the end of an epoch first")
+        raise MissingInput(f"{path} is not there: name the folder of a training, or the file of a classifier")
     classifier, facts = load(file), checkpoints.read(file)
     return Trained(
         classifier=classifier,
@@ -171,7 +172,8 @@ def _clips(known: Trained, manifest: str | Path) -> tuple[Manifest, str]:
             raise UsageError(f"{known.file} does not say which clips are for testing: give --manifest")
         return read_manifest(manifest, classes=classes), str(manifest)
     if manifest:
-        config = replace(config, data=replace(config.data, test=str(manifest)))
+        root = config.data.root if Path(config.data.root).is_dir() else ""  # a classifier may have come from elsewhere
+        config = replace(config, data=replace(config.data, test=str(manifest), root=root))
     found = split.test_manifest(config, classes)
     if found is None:
         raise UsageError(f"the training of {known.file} names no clips for testing: give --manifest")
@@ -246,9 +248,10 @@ def strips_of(classifier: Classifier, manifest: Manifest, device: torch.device) 
             after = classifier.resized(before)
             bilinear = functional.interpolate(before, after.shape[2:], mode="trilinear", align_corners=True)
             clip = manifest.clips[read.row]
+            labels = ", ".join(manifest.classes[label] for label in clip.labels)
             strips.append(
                 draw.Strip(
-                    title=f"{clip.id}: {', '.join(manifest.classes[label] for label in clip.labels)}",
+                    title=f"What the resizer makes of clip {clip.id}: {labels or 'no class'}",
                     before_thwc=_rgb(before, design.colors),
                     after_thwc=_rgb(after, design.colors),
                     bilinear_thwc=_rgb(bilinear, design.colors),

@@ -156,6 +156,17 @@ def test_an_old_test_leaves_nothing_behind(tmp_path: Path) -> None:
     assert names == {"notes.txt", "predictions.h5", "metrics.json", "per_class.csv"}
 
 
+def test_a_classifier_brings_its_thresholds_along_but_not_its_data(trained: Path, tmp_path: Path) -> None:
+    config = replace(SETTINGS, data=replace(SETTINGS.data, root="/nowhere", test=""))
+    known = trained_in(trained)
+    assert known.thresholds is not None
+    moved = tmp_path / "elsewhere.pt"
+    save(moved, known.classifier, config=config.to_dict(), thresholds=known.thresholds.tolist())
+    scores = judge(moved, MINI / "tiny_test.json", test=Settings(threshold="tuned"), plots=False)
+    assert scores is not None
+    np.testing.assert_array_equal(scores.threshold, known.thresholds)
+
+
 def test_a_folder_without_a_finished_epoch_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(MissingInput, match=r"has no best\.pt yet: train"):
         judge(tmp_path)
