@@ -110,7 +110,7 @@ def test_a_site_file_that_is_gone_ends_the_job(tmp_path: Path) -> None:
     assert done.returncode == 2 and "gone.sh" in done.stderr and not done.stdout
 
 
-@pytest.mark.parametrize("name", ["infer", "multi_gpu"])
+@pytest.mark.parametrize("name", ["infer", "multi_gpu", "train"])
 def test_scripts_by_hand_wait_and_requeue_as_the_written_ones(name: str) -> None:
     text = (SCRIPTS / f"{name}.sbatch").read_text()
     assert text.endswith(f" &\n\n{slurm.WAIT_AND_REQUEUE}")
