@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamsal.cluster.job_rules import modules
+from streamsal.cluster.job_rules import modules, versions
 from streamsal.cluster.kubernetes import (
     HOPELESS,
+    NOT_ROOT,
     Pods,
     as_yaml,
     check_visible,
@@ -163,3 +165,22 @@ def test_a_merge_that_holds_a_gpu_is_applied_only_when_it_has_work() -> None:
     lines = kubectl_lines(replace(RUN, second_pass=True), PODS, again=False)
     assert [line.split()[1] for line in lines] == ["apply", "wait", "apply", "wait"]
     assert "merge" not in lines[0] and lines[1].endswith("-infer")
+
+
+def test_the_pod_in_the_documentation_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+    validate, yaml = modules()
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    for version in versions():
+        validate.validate(yaml.safe_load(text), version, strict=True)
+
+
+def test_the_image_has_the_user_that_pods_run_as_and_is_built_of_files_that_docker_may_see() -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "Dockerfile").read_text()
+    assert f"--uid {NOT_ROOT} " in text and f"\nUSER {NOT_ROOT}:{NOT_ROOT}\n" in text
+    copied = [
+        name.removeprefix("./") for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for name in line.split()
+    ]
+    seen = [line[1:] for line in (root / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert sorted(copied) == sorted(seen) and all((root / name).exists() for name in copied)

@@ -12,6 +12,7 @@ import pytest
 from films import write_film
 from program import TELLTALE, end, run, start, wait_until
 
+from streamsal.cluster.job_rules import modules
 from streamsal.cluster.steps import Resources
 from streamsal.cluster.submit import record, resources_of, sent_before, usual_tasks
 from streamsal.plan import Plan, PlannedVideo
@@ -168,6 +169,23 @@ def test_manifests_of_a_run_are_written_into_it_and_what_to_type_is_printed(fold
     assert "completions: 3" in infer.read_text() and "parallelism: 2" in infer.read_text()
     assert "--wait" in merge.read_text() and "namespace: lab" in merge.read_text()
     assert not (folder / "film.streamsal" / "submit" / "jobs.jsonl").exists()
+
+
+def test_the_commands_of_manifests_compute_and_merge_a_run(folder: Path) -> None:
+    """As processes of this machine, the merge first: it waits."""
+    video = ("film.mp4", "--model", "sigmotion", "--tasks", "2", "--gpu", "none")
+    run("submit", *video, *K8S, "--mount", str(folder), cwd=folder)
+    boxes = {}
+    for name in ("infer", "merge"):
+        job = modules()[1].safe_load((folder / "film.streamsal" / "submit" / f"{name}.yaml").read_text())
+        boxes[name] = job["spec"]["template"]["spec"]["containers"][0]
+    env = {each["name"]: each["value"] for each in boxes["infer"]["env"]} | {"HOME": str(folder)}
+    merging = start(*boxes["merge"]["command"][1:], env=env)
+    for index in ("0", "1"):
+        words = [word.replace("$(JOB_COMPLETION_INDEX)", index) for word in boxes["infer"]["command"][1:]]
+        run(*words, env={**env, "JOB_COMPLETION_INDEX": index})
+    end(merging, 0)
+    assert (folder / "film.streamsal" / "film.mp4.h5").exists()
 
 
 def test_what_pods_could_not_see_is_refused(folder: Path) -> None:

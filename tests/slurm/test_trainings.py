@@ -1,4 +1,4 @@
-"""A grid of trainings on a cluster: every cell is trained, one that was warned in the middle too, and a table behind."""
+"""A grid of trainings on a cluster: all cells are trained, one that was warned in the middle too; a table is behind."""
 
 from __future__ import annotations
 
