@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..devices import resolve_dtype
-from ..errors import Held, UsageError
+from ..errors import Held, MissingInput, UsageError
 from ..files import make_folder, write_bytes, writing
 from ..locks import lock
 from ..models.classifier import Classifier, begin_with, save
@@ -168,13 +167,19 @@ def _begin(training: Training, resume: str) -> None:
             begin_with(training.stepper.classifier, training.config.model.weights, training.progress.say)
     else:
         training.place = restore(path, training.identity, training.parts)
+        if not processes.first_does((folder / "best.pt").exists):  # another folder's last.pt
+            training.place = replace(training.place, best=None)
         if training.place.epoch < training.config.train.epochs:
             training.progress.say(f"{path}: going on in {training.name}, {training.place.step} steps of it are done")
+        elif training.place.best is None:
+            raise MissingInput(
+                f"{path}: this training is done and {folder / 'best.pt'} is gone: begin anew (--resume no)"
+            )
     if processes.first:
         if anew:
             _clear(folder)
         with writing(folder), open(folder / "log.jsonl", "ab") as log:
-            os.truncate(log.fileno(), training.place.log_bytes)
+            log.truncate(min(log.tell(), training.place.log_bytes))
         write_bytes(folder / "config.json", json.dumps(training.config.to_dict(), indent=1).encode())
     processes.barrier()
 
@@ -204,10 +209,11 @@ def _train_epoch(training: Training) -> None:
             training.place = replace(training.place, step=number + 1)
             done, pace.clips = done + sum(sizes), pace.clips + sum(sizes)
             training.progress.update(done)
-            if (number + 1) % config.train.every == 0 or number + 1 == len(steps):
-                _say_pace(training, before + number, pace)
+            last = number + 1 == len(steps)
+            if last or (number + 1) % config.train.every == 0:
+                _say_pace(training, before + number, pace, aloud=last)
                 pace.begin_again()
-            if number + 1 == len(steps) or time.monotonic() - kept > 60 * config.train.keep_minutes:
+            if last or time.monotonic() - kept > 60 * config.train.keep_minutes:
                 _keep(training)
                 kept = time.monotonic()
             _stop_if_asked(training)
@@ -243,8 +249,8 @@ def _inputs(training: Training, wanted: list[Any], pace: Pace) -> Iterator[tuple
         yield torch.stack(clips), targets[[read.row for read in reads]].to(device)
 
 
-def _say_pace(training: Training, step: int, pace: Pace) -> None:
-    """A line of the log: means since the one before, over all processes."""
+def _say_pace(training: Training, step: int, pace: Pace, *, aloud: bool) -> None:
+    """A line of the log: means since the one before, over all processes. `aloud`: for a person, too."""
     seconds = max(time.monotonic() - pace.began, 1e-9)
     every = training.processes.gathered((sum(pace.losses) / len(pace.losses), pace.clips / seconds, pace.waited))
     losses, rates, waited = zip(*every, strict=True)
@@ -257,6 +263,9 @@ def _say_pace(training: Training, step: int, pace: Pace) -> None:
     _log(training, step + 1, facts)
     if training.board:
         training.board.step(step + 1, facts)
+    if aloud:
+        rate = f"{facts['clips_per_second']} clips/s, waiting for {facts['waits_for']}"
+        training.progress.say(f"{training.name}: loss {facts['loss']:.4f}, {rate}")
 
 
 def _validate(training: Training) -> None:
@@ -310,9 +319,10 @@ def _keep(training: Training) -> None:
 
 def _log(training: Training, step: int, facts: dict[str, Any]) -> None:
     if training.processes.first:
-        line = json.dumps({"epoch": training.place.epoch + 1, "step": step, **facts})
+        line = {"epoch": training.place.epoch + 1, "step": step, **facts}
+        training.progress.event("train", **line)
         with writing(training.folder / "log.jsonl"), open(training.folder / "log.jsonl", "a") as log:
-            log.write(f"{line}\n")
+            log.write(f"{json.dumps(line)}\n")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tiny_clips import write_clips
 from streamsal.actions.config import Config, config_of, read_toml
 from streamsal.actions.predictions import Predictions
 from streamsal.actions.train import precision, train
-from streamsal.errors import Held, PlanMismatch, Stopped, UsageError
+from streamsal.errors import Held, MissingInput, PlanMismatch, Stopped, UsageError
 from streamsal.locks import lock
 from streamsal.models.classifier import load
 
@@ -121,6 +121,21 @@ def test_another_configuration_is_refused_unless_it_begins_anew(made: Path, conf
     train(other, tmp_path / "t", resume="no")
     assert len(log_of(tmp_path / "t")) == len(log_of(made / "whole"))
     assert not same(weights(tmp_path / "t"), weights(made / "whole"))
+
+
+def test_a_training_goes_on_in_another_folder_from_what_was_kept_in_one(
+    made: Path, config: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "one", stop=StopAt(4))
+    shutil.copy(tmp_path / "one/last.pt", tmp_path / "last.pt")
+    train(config, tmp_path / "two", resume=str(tmp_path / "last.pt"))
+    assert same(weights(tmp_path / "two"), weights(made / "whole"))
+    assert load(tmp_path / "two/best.pt").design.classes == ("down", "right")  # the best of the epochs seen here
+    assert [line["step"] for line in log_of(tmp_path / "two") if "loss" in line] == [4]
+    (tmp_path / "two/best.pt").unlink()
+    with pytest.raises(MissingInput, match=r"best\.pt is gone"):
+        train(config, tmp_path / "two")
 
 
 def test_two_copies_do_not_train_into_one_folder(config: Config, tmp_path: Path) -> None:
