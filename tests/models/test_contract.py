@@ -282,6 +282,18 @@ def test_incomplete_user_file_is_named_with_what_it_lacks(tmp_path: Path, text: 
     assert str(path) in str(caught.value)
 
 
+def test_a_spec_that_asks_for_the_weights_gets_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from dataclasses import replace\nfrom streamsal.models import uniform\n"
+        "def spec(weights=None, *, of=1): return replace(uniform.spec(), summary=f'{weights} {of}')\n"
+        "def build(weights=None, *, device, of=1): ...\n"
+    )
+    assert spec_of(path, "best.pt", of=2).summary == "best.pt 2"
+    assert spec_of(path).summary == "None 1"
+    assert spec_of("uniform", "best.pt") == spec_of("uniform")
+
+
 def test_an_error_inside_a_user_file_names_it(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text("def build(weights=None, *, device): return 1 / 0\n")
