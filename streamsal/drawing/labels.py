@@ -70,7 +70,7 @@ class LabelPainter:
             draw_box(targets, self._canvas, self._labels.box)
         values = self._labels.probabilities(frame)
         if values is not None:
-            rows = rows_of(*self._canvas.displayed_size)
+            rows = rows_of(self._canvas.displayed_size[0])
             best = np.argsort(-values, kind="stable")[:rows]
             self._stamp(tuple((int(row), round(float(values[row]), 2)) for row in best)).press(targets)
 
@@ -80,8 +80,8 @@ class LabelPainter:
         return Stamp.of(*drawing, self._canvas, corner="bottom left")
 
 
-def rows_of(height: int, width: int) -> int:
-    """How many classes a picture has room for, in its lower half."""
+def rows_of(height: int) -> int:
+    """How many classes a picture of that height has room for, in its lower half."""
     return int(np.clip(((height - 8) // 2 - 10) // (_ROW + _GAP), 1, MOST_ROWS))
 
 

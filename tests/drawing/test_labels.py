@@ -76,7 +76,7 @@ def test_a_clip_without_pictures_says_nothing() -> None:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_a_panel_fits_every_picture_and_is_readable(size: tuple[int, int]) -> None:
     height, width = size
-    rows = rows_of(*size)
+    rows = rows_of(height)
     rgb, opacity = labels_panel(dict.fromkeys(NAMES[:rows], 0.5), NAMES, *size)
     assert rows == (1 if height < 90 else MOST_ROWS)
     assert opacity.shape[0] % 2 == opacity.shape[1] % 2 == 0  # on the grid of subsampled chroma
