@@ -54,6 +54,13 @@ def test_the_loop_over_clips_shows_a_network_what_ours_does(tmp_path: Path) -> N
     assert report["levels_between"] <= 1
 
 
+def test_a_resizer_of_pictures_computes_what_convolutions_over_clips_do() -> None:
+    out, _ = benchmark("resizer.py", "--rounds", "1", "--frames", "8", "--side-in", "14", "--side", "28")
+    report = json.loads(out.splitlines()[-1])
+    assert report["largest_difference"] <= 1e-4
+    assert set(report["infer"]["times_as_fast"]) == set(report["train"]["times_as_fast"]) == {"over clips", "3d"}
+
+
 def test_clips_from_videos_and_from_jpg_files_are_the_same_frames_in_the_same_order(tmp_path: Path) -> None:
     out, _ = benchmark("loader.py", "--work-dir", tmp_path, "--clips", "2", "--passes", "1", "--rounds", "1")
     report = json.loads(out.splitlines()[-1])

@@ -34,6 +34,7 @@ SLOPE = 0.2  # of negative values
 # Taps of `Resizer.run`: channels of the picture there, and the last one before it is enlarged.
 TAP_CHANNELS = {1: WIDE, 2: CHANNELS, 3: CHANNELS, 4: CHANNELS, 5: CHANNELS, 6: CHANNELS}
 LAST_SMALL_TAP = 2
+Norm = nn.BatchNorm2d | nn.BatchNorm3d
 
 
 class Resizer(nn.Module):
@@ -131,9 +132,22 @@ class Convolution(nn.Conv3d):
         super().__init__(n_in, n_out, (times, kernel, kernel), padding=around, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.ndim == 4:
-            return functional.conv2d(input, self.weight[:, :, 0], self.bias, padding=self.padding[1:])
-        return super().forward(input)
+        return self.by(self.weight, self.bias, input)
+
+    def by(self, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+        if x.ndim == 5:
+            return functional.conv3d(x, weight, bias, padding=self.padding)
+        if bias is None and len(weight) < 4 and not (x.shape[2] % 2 or x.shape[3] % 2):
+            return in_blocks(x, weight[:, :, 0])
+        return functional.conv2d(x, weight[:, :, 0], bias, padding=self.padding[1:])
+
+    def normed(self, norm: Norm, x: Tensor) -> Tensor:
+        """`norm` of the convolution. In inference they are one operation: its scale and shift are in the weights."""
+        if norm.training or norm.running_mean is None or norm.running_var is None:
+            return norm(self(x))
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        mean = norm.running_mean if self.bias is None else norm.running_mean - self.bias
+        return self.by(self.weight * scale.view(-1, 1, 1, 1, 1), norm.bias - mean * scale, x)
 
 
 class Unit(nn.Module):
@@ -148,6 +162,8 @@ class Unit(nn.Module):
         self.bn = _norm(kind, n_out, eps=1e-3, momentum=0.01) if norm else None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.bn is not None and not self.slope:
+            return self.conv3d.normed(self.bn, x)
         x = self.conv3d(x)
         x = functional.leaky_relu_(x, SLOPE) if self.slope else x
         return x if self.bn is None else self.bn(x)
@@ -162,11 +178,22 @@ class Block(nn.Module):
         self.conv2, self.bn2 = Convolution(kind, CHANNELS, CHANNELS, 3, bias=True), _norm(kind, CHANNELS)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = functional.leaky_relu_(self.bn1(self.conv1(x)), SLOPE)
-        return x + self.bn2(self.conv2(y))
+        y = functional.leaky_relu_(self.conv1.normed(self.bn1, x), SLOPE)
+        return self.conv2.normed(self.bn2, y).add_(x)
 
 
-def _norm(kind: ResizerKind, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> nn.Module:
+def in_blocks(x: Tensor, weight: Tensor) -> Tensor:
+    """`conv2d` with "same" padding, of an even height and width, computed for 2 x 2 places at once.
+
+    Three output channels leave most of a processor's vector unit idle. Twelve, one for each color and place of a block,
+    cost a third more multiplications and half of the time (16 -> 3 channels, 7 x 7, 112 pixels, AVX-512: 21 for 47 ms).
+    """
+    shifted = [functional.pad(weight, (j, 1 - j, i, 1 - i)) for i in (0, 1) for j in (0, 1)]
+    blocks = functional.conv2d(x, torch.stack(shifted, 1).flatten(0, 1), stride=2, padding=weight.shape[-1] // 2)
+    return functional.pixel_shuffle(blocks, 2)
+
+
+def _norm(kind: ResizerKind, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> Norm:
     return (nn.BatchNorm3d if kind == "3d" else nn.BatchNorm2d)(channels, eps, momentum)
 
 
