@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from streamsal.actions.config import Config, Data, Network, Train
 from streamsal.actions.config import Test as Settings
-from streamsal.actions.judge import judge, trained_in
+from streamsal.actions.judge import judge, strips_of, trained_in
+from streamsal.actions.manifest import read_manifest
 from streamsal.actions.predictions import Predictions
 from streamsal.actions.scores import scored, tuned
 from streamsal.actions.train import train
@@ -135,6 +137,21 @@ def labeled_manifest(tmp_path: Path, *labels: str) -> Path:
     lines = [f"{clip},{label}" for clip, label in zip(clips, labels, strict=True)]
     (tmp_path / "clips.csv").write_text("\n".join(["path,labels", *lines]))
     return tmp_path / "clips.csv"
+
+
+def test_pictures_of_a_classifier_with_red_and_blue_exchanged_have_the_right_colors() -> None:
+    manifest, design = read_manifest(MINI / "tiny_test.json"), Design(classes=("a",), frames=8, side_in=14, side=28)
+    rgb, bgr = (
+        strips_of(load("synthetic", replace(design, width=0.125, colors=colors)), manifest, torch.device("cpu"))
+        for colors in ("rgb", "bgr")
+    )
+    assert len(rgb) == len(bgr) == 2
+    for one, other in zip(rgb, bgr, strict=True):
+        assert one.title == other.title and manifest.classes[manifest.clips[0].labels[0]] in rgb[0].title
+        assert one.before_thwc.shape == (8, 14, 14, 3) and one.after_thwc.shape == (8, 28, 28, 3)
+        np.testing.assert_array_equal(one.before_thwc, other.before_thwc)
+        np.testing.assert_allclose(one.bilinear_thwc, other.bilinear_thwc, atol=1e-6)
+        assert not np.allclose(one.after_thwc, other.after_thwc)
 
 
 @pytest.mark.needs_matplotlib

@@ -147,6 +147,14 @@ def test_the_old_program_mirrored_half_of_the_clips(classifier: Classifier, mani
     assert 0 < sum(mirrored) < 8
 
 
+def test_a_mirrored_clip_has_left_and_right_exchanged(classifier: Classifier) -> None:
+    frames_nhwc = torch.zeros(16, 14, 14, 3, dtype=torch.uint8)
+    frames_nhwc[5, 2, 3, 0] = 255  # of red, at time 5, row 2, column 3
+    clip = clip_of(frames_nhwc, classifier.design, flip=True)
+    assert clip.shape == (3, 16, 14, 14)
+    assert (clip == 1).nonzero().tolist() == [[0, 5, 2, 10]]
+
+
 def test_a_network_in_training_is_in_training_again(manifest: Manifest) -> None:
     network = Classifier(Design(classes=manifest.classes, frames=8, side_in=14, side=28, width=0.125))
     network.train()
