@@ -68,7 +68,7 @@ class Submission:
 
     @property
     def how_far(self) -> tuple[str, ...]:
-        """The words of a command that says so."""
+        """The command that says so."""
         raise NotImplementedError
 
     def computing(self, name: str, *words: object, number: str | None = None) -> Step:
@@ -93,7 +93,7 @@ class Run(Submission):
 
     @property
     def how_far(self) -> tuple[str, ...]:
-        return ("status", str(self.folder))
+        return ("streamsal", "status", str(self.folder))
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -30,14 +30,16 @@ class Study(Submission):
 
     @property
     def how_far(self) -> tuple[str, ...]:
-        return (*self._words, "--summary")
+        if self.grid:
+            return ("streamsal", *self._words, "--summary")
+        return ("tail", str(self.folder / "log.jsonl"))
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """Training, and behind a grid the table of its cells, which says which are missing."""
         number = "--index" if self.grid else ""
         train = self.computing("train", *self._words, "--device", self.resources.device, number=number)
-        return (train, Step(name="summary", words=self.how_far)) if self.grid else (train,)
+        return (train, Step(name="summary", words=(*self._words, "--summary"))) if self.grid else (train,)
 
 
 def cells_of(path: Path) -> tuple[list[Cell], bool]:

@@ -81,7 +81,7 @@ def submit(arguments: argparse.Namespace) -> int:
         jobs = to_slurm(submission, made.tasks, force=arguments.force, progress=progress)
         for step in submission.steps:
             print(step.name, *([jobs[step.name]] if step.number is None else jobs[step.name]))
-        progress.say(f"how far it is: {shlex.join(['streamsal', *submission.how_far])}")
+        progress.say(f"how far it is: {shlex.join(submission.how_far)}")
     return 1 if failed else 0
 
 

@@ -49,9 +49,10 @@ def folder(tmp_path: Path) -> Path:
 def test_a_grid_is_an_array_of_its_cells_and_a_table_and_a_plain_configuration_one_task() -> None:
     train, summary = STUDY.steps
     assert train.number == "--index" and train.gpu == "any" and summary.number is None
-    assert summary.words == STUDY.how_far and summary.gpu == "none" and summary.after == "any"
+    assert STUDY.how_far == ("streamsal", *summary.words) and summary.gpu == "none" and summary.after == "any"
     plain = Study(folder=STUDY.folder, config=STUDY.config, grid=False, resources=Resources())
     assert [step.number for step in plain.steps] == [""]
+    assert plain.how_far == ("tail", "/data/tiny.training/log.jsonl")
 
 
 def test_a_script_trains_the_cell_that_it_is_told_and_comes_back_when_it_was_stopped() -> None:
