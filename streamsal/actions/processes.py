@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from ..devices import resolve_device
-from ..errors import DeviceError, StreamsalError, UsageError
+from ..errors import DeviceError, Stopped, StreamsalError, UsageError
 
 T = TypeVar("T")
 
@@ -76,7 +76,8 @@ def joined(device: str, environment: Mapping[str, str] | None = None) -> Iterato
     """The processes that torchrun has started, or this one alone; left in order however the block ends.
 
     Each gets the GPU of its number on its machine, where the device is `auto` or `cuda`. Gradients go by NCCL between
-    GPUs, everything else by gloo through main memory. Raises DeviceError, UsageError.
+    GPUs, everything else by gloo through main memory. Raises DeviceError, UsageError, and Stopped in the block of those
+    whose work is lost because another has ended.
     """
     environment = os.environ if environment is None else environment
     world = int(environment.get("WORLD_SIZE", "1")) if "RANK" in environment else 1
@@ -89,6 +90,12 @@ def joined(device: str, environment: Mapping[str, str] | None = None) -> Iterato
     dist.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo")
     try:
         yield Processes(rank=dist.get_rank(), world=world, device=own)
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise Stopped(
+            "another process of this training has ended; see what it said, then run all of them again"
+        ) from error
     finally:
         dist.destroy_process_group()
 

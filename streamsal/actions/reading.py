@@ -35,6 +35,8 @@ START = "fork" if sys.platform == "linux" else "spawn"
 REMEMBERED = 1 << 15
 _indexes: dict[Path, VideoIndex] = {}
 
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # by workers
+
 Order = Literal["natural", "legacy"]
 At = float | int | Literal["all"]
 
@@ -177,18 +179,23 @@ def _read(manifest: Manifest, found: _Decoded) -> Read:
 def _iterated(loader: DataLoader[_Decoded]) -> Iterator[list[_Decoded]]:
     """PyTorch 2.11 has a signal handler raise wherever the main thread is when a worker dies. Without it the death is
     found here, by who waits for that worker."""
-    if threading.current_thread() is not threading.main_thread():
-        return iter(loader)
-    before = signal.getsignal(signal.SIGCHLD) or signal.SIG_DFL
-    found = iter(loader)
-    signal.signal(signal.SIGCHLD, before)
-    return found
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # which workers inherit, until they can ignore signals
+    try:
+        if threading.current_thread() is not threading.main_thread():
+            return iter(loader)
+        before = signal.getsignal(signal.SIGCHLD) or signal.SIG_DFL
+        found = iter(loader)
+        signal.signal(signal.SIGCHLD, before)
+        return found
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _obey(parent: int, worker: int) -> None:
     """Signals go to whole process groups, but what they mean is for the process that reads, with whose end we end."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
