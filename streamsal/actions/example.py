@@ -6,12 +6,157 @@ This module knows nothing of networks.
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
+from dataclasses import dataclass
 from pathlib import Path
 
-RECIPE = "recipe.toml"
-GRID = "order.toml"
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+from numpy.typing import NDArray
+
+from ..files import make_folder, replacing, write_bytes
+
+MOVES = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}  # (rows, columns)
+CLASSES = {f"{first}_then_{second}": (first, second) for first, second in itertools.permutations(MOVES, 2)}
+SCENES = {"train": range(24), "test": range(24, 34)}  # of each class, every scene has one clip
+RECIPE, GRID = "recipe.toml", "order.toml"
+
+SIDE = 14  # pixels
+FRAME_RATE = 30
+WINDOW = 32  # frames that the recipe's network sees: both moves happen in any of a clip's windows
+LENGTHS = range(28, 37)  # frames
+STEPS, REST = 6, 2  # frames of a move, and at least between two
+SPEED = 1.6  # pixels per frame
+SPOT = 1.2  # pixels, standard deviation
+NOISE = 10  # levels, standard deviation
+
+SETTINGS = """\
+# Twelve kinds of clips, 14 pixels high: a spot moves in one direction, then in another.
+
+[data]
+train = "train.csv"
+validation = 0.125  # of the training clips: three of 24 scenes
+test = "test.csv"
+flip = 0.0          # in a mirror, right is left
+workers = 1
+
+[model]             # an I3D with an eighth of the channels; the bilinear resizer learns nothing, and costs nothing
+frames = 32
+side_in = 14
+side = 28
+width = 0.125
+resizer = "none"
+dropout = 0.0
+
+[train]
+epochs = 12
+batch = 12
+lr = 2e-3
+momentum = 0.1      # of the running statistics: I3D's own 0.01 is for trainings of many more steps
+"""
+AXIS = """
+[grid]              # cell 0: frames in order; cell 1: 0 1 10 11 ... 19 2 20 ...
+"data.order" = ["natural", "legacy"]
+"""
 
 
-def write_example(folder: Path) -> list[Path]:
-    """Writes the data set, RECIPE and GRID into `folder`, and names what was written: the two configurations first."""
-    raise NotImplementedError
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Motion:
+    """The spot in one frame: (row, column) of its center, in pixels."""
+
+    frame: int
+    center: tuple[float, float]
+
+
+def write_example(folder: str | Path) -> list[Path]:
+    """Writes the data set, RECIPE and GRID, and names what was written: the two configurations first.
+
+    Raises WriteError.
+    """
+    folder = Path(folder)
+    written = []
+    for part, scenes in SCENES.items():
+        rows = []
+        for scene, name in itertools.product(scenes, CLASSES):
+            path = Path("clips", f"scene_{scene:02d}", f"{name}.mp4")
+            make_folder((folder / path).parent)
+            write_clip(folder / path, pictures(scene, name))
+            rows.append({"path": path.as_posix(), "labels": name, "scene": path.parent.name})
+            written.append(folder / path)
+        written.insert(0, folder / f"{part}.csv")
+        write_bytes(written[0], _csv(rows))
+    for name, text in ((GRID, SETTINGS + AXIS), (RECIPE, SETTINGS)):
+        written.insert(0, folder / name)
+        write_bytes(written[0], text.encode())
+    return written
+
+
+def pictures(scene: int, name: str) -> NDArray[np.uint8]:
+    """(frames, 14, 14, 3) RGB: the clip of a scene that shows a class."""
+    background, color = _look(scene)
+    generator = _generator(scene, name)
+    n_frames = int(generator.choice(LENGTHS))
+    film = background + generator.normal(0, NOISE, (n_frames, SIDE, SIDE, 1))
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    for motion in motions(scene, name):
+        row, column = motion.center
+        film[motion.frame] += np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * SPOT**2))[..., None] * color
+    return np.clip(film, 0, 255).astype(np.uint8)
+
+
+def motions(scene: int, name: str) -> list[Motion]:
+    """Where the spot is, in every frame of the clip that has one. Both moves have their own places and times."""
+    generator = _generator(scene, name)
+    n_frames = int(generator.choice(LENGTHS))
+    generator = _generator(scene, name, 1)
+    begin, end = max(n_frames - WINDOW, 0), min(n_frames, WINDOW)
+    waits = np.sort(generator.integers(0, end - begin - 2 * STEPS - REST + 1, 2))
+    found = []
+    for number, (wait, move) in enumerate(zip(waits, CLASSES[name], strict=True)):
+        step = SPEED * np.array(MOVES[move])
+        margin, way = SPOT, np.abs(step) * (STEPS - 1)
+        first = generator.uniform(margin, SIDE - 1 - margin - way) + np.where(step < 0, way, 0)
+        start = begin + int(wait) + number * (STEPS + REST)
+        for i in range(STEPS):
+            row, column = first + step * i
+            found.append(Motion(frame=start + i, center=(float(row), float(column))))
+    return found
+
+
+def write_clip(path: Path, film: NDArray[np.uint8]) -> None:
+    """Writes RGB frames as H.264 with all of their colors, the same pictures on every call. Raises WriteError."""
+    with replacing(path) as part, av.open(part, "w", format="mp4") as container:
+        video = container.add_stream("libx264", rate=FRAME_RATE)
+        video.width, video.height, video.pix_fmt = film.shape[2], film.shape[1], "yuv444p"
+        # One thread and no macroblock tree: with either, x264 (as in av 18.1) writes other pictures in some runs.
+        video.options = {"preset": "veryfast", "crf": "12", "threads": "1", "x264-params": "mbtree=0:rc-lookahead=0"}
+        colors = {"dst_colorspace": Colorspace.ITU601, "dst_color_range": ColorRange.MPEG}
+        video.codec_context.colorspace, video.codec_context.color_range = colors.values()
+        for picture in film:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture).reformat(format="yuv444p", **colors)))
+        container.mux(video.encode())
+
+
+def _look(scene: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A smooth background (14, 14, 3), and what the middle of the spot adds to it (3,)."""
+    generator = np.random.default_rng([scene])
+    corners = generator.uniform(40, 110, (3, 3, 3))
+    places = np.linspace(0, 2, SIDE)
+    weights = np.maximum(1 - np.abs(places[:, None] - np.arange(3)), 0)  # of three corners, for each place between them
+    background = np.einsum("yi,xj,ijc->yxc", weights, weights, corners)
+    return background, generator.uniform(100, 160) * generator.uniform(0.6, 1, 3)
+
+
+def _generator(scene: int, name: str, *more: int) -> np.random.Generator:
+    return np.random.default_rng([scene, list(CLASSES).index(name), *more])
+
+
+def _csv(rows: list[dict[str, str]]) -> bytes:
+    text = io.StringIO()
+    table = csv.DictWriter(text, ["path", "labels", "scene"], lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue().encode()
