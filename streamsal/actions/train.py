@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..devices import resolve_dtype
-from ..errors import Held, MissingInput, UsageError
+from ..errors import DeviceError, Held, MissingInput, UsageError
 from ..files import make_folder, write_bytes, writing
 from ..locks import lock
 from ..models.classifier import Classifier, begin_with, save
@@ -104,8 +104,9 @@ def train(
             progress.say(f"{folder}: this training is done, the best epoch is {training.place.best_epoch}")
         with _board(training):
             while training.place.epoch < config.train.epochs:
-                _train_epoch(training)
-                _validate(training)
+                with _enough_memory(config):
+                    _train_epoch(training)
+                    _validate(training)
     return folder / "best.pt"
 
 
@@ -155,6 +156,17 @@ def _alone_in(folder: Path, processes: Processes) -> Iterator[None]:
 
         processes.first_does(claim)
         yield
+
+
+@contextmanager
+def _enough_memory(config: Config) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"out of memory with train.batch = {config.train.batch} and test.batch = {config.test.batch}: halve them, "
+            "and double train.accumulate, which makes the same steps of smaller batches"
+        ) from error
 
 
 def _begin(training: Training, resume: str) -> None:

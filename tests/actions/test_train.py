@@ -17,7 +17,7 @@ from tiny_clips import write_clips
 from streamsal.actions.config import Config, config_of, read_toml
 from streamsal.actions.predictions import Predictions
 from streamsal.actions.train import precision, train
-from streamsal.errors import Held, MissingInput, PlanMismatch, Stopped, UsageError
+from streamsal.errors import DeviceError, Held, MissingInput, PlanMismatch, Stopped, UsageError
 from streamsal.locks import lock
 from streamsal.models.classifier import load
 
@@ -148,6 +148,14 @@ def test_a_training_that_diverges_says_so_and_keeps_weights_that_are_finite(conf
     with pytest.raises(UsageError, match="training has diverged; begin anew with a smaller"):
         train(wild, tmp_path)
     assert all(value.isfinite().all() for value in weights(tmp_path).values())
+
+
+def test_out_of_memory_is_said_with_what_helps(config: Config, tmp_path: Path) -> None:
+    def full() -> str:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(DeviceError, match=r"out of memory with train\.batch = 2"):
+        train(config, tmp_path, stop=full)
 
 
 def test_half_precision_is_refused_where_its_gradients_are_wrong(config: Config, tmp_path: Path) -> None:
