@@ -86,6 +86,7 @@ class Resizer(nn.Module):
         return self.run(clips_ncthw)[1]
 
     def run(self, clips_ncthw: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What `forward` and what `thetas` give."""
         if self.kind == "3d":
             return self._through(clips_ncthw, clips_ncthw.shape[2])
         frames = clips_ncthw.shape[2]
@@ -135,6 +136,7 @@ class Convolution(nn.Conv3d):
         return self.by(self.weight, self.bias, input)
 
     def by(self, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+        """The convolution of `x` by other weights than its own."""
         if x.ndim == 5:
             return functional.conv3d(x, weight, bias, padding=self.padding)
         if bias is None and len(weight) < 4 and not (x.shape[2] % 2 or x.shape[3] % 2):

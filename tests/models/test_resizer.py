@@ -156,6 +156,15 @@ def test_a_new_transformer_in_the_legacy_layout_begins_at_half_the_size() -> Non
     assert theta is not None and theta[:, 0, 0].tolist() == [1.5, 1.5]
 
 
+def test_a_transformer_learns_at_every_pair_of_taps() -> None:
+    clip = clips(1, size=(2, 8, 8))
+    for read, apply in CELLS:
+        net = Resizer("transformer", side_in=8, side=12, read=read, apply=apply)
+        net(clip).square().mean().backward()  # nothing that is needed for it was written over
+        last = net.get_parameter("fc_loc.2.weight").grad
+        assert last is not None and last.any(), (read, apply)
+
+
 @pytest.mark.parametrize("kind", ["2d", "transformer"])
 def test_frames_do_not_see_each_other(kind: Any) -> None:
     torch.manual_seed(0)
