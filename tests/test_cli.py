@@ -43,6 +43,7 @@ def test_an_option_means_the_same_everywhere() -> None:
                     "--frames",
                     "--resume",
                     "--pool",
+                    "--wait",
                 ):  # what it is about is in the help
                     helps.setdefault(option, set()).add(action.help)
     assert {option: texts for option, texts in helps.items() if len(texts) > 1} == {}
