@@ -179,7 +179,11 @@ def parser() -> argparse.ArgumentParser:
     _add_stats(stats)
 
     train = command("train", "a classifier of actions in tiny videos, from labeled clips", TRAIN_EXAMPLE)
-    train.add_argument("config", metavar="CONFIG.toml", help="what to train on and how, or a grid of such settings")
+    what = train.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "config", nargs="?", metavar="CONFIG.toml", help="what to train on and how, or a grid of such settings"
+    )
+    what.add_argument("--example", metavar="DIR", help="write clips and settings to try it with, and end")
     train.add_argument("-o", "--output", metavar="DIR", help="folder to write to (default: CONFIG.training)")
     _add_training(train)
 

@@ -123,12 +123,14 @@ class Test:
     pool        what the scores of one video's clips become: their "max" or "mean"
     threshold   probability from which a class counts as seen, or "tuned": of each class, the best on validation
     batch       clips that go through the network together
+    at_end      data.test is judged when the training has ended, as by `streamsal test`
     """
 
     clips: int | Literal["all"] = 1
     pool: Literal["max", "mean"] = "max"
     threshold: float | Literal["tuned"] = 0.5
     batch: int = 8
+    at_end: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +145,10 @@ class Config:
         names = {field.name for field in fields(Design)}
         model = {name: value for name, value in asdict(self.model).items() if name in names}
         return Design(classes=classes, colors=self.data.colors, order=self.data.order, **model)
+
+    @property
+    def judged_at_end(self) -> bool:
+        return self.test.at_end and bool(self.data.test)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

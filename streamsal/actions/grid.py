@@ -14,7 +14,7 @@ import re
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -209,7 +209,7 @@ def _condition(text: str, source: Path) -> Condition:
 def _setting(tables: Mapping[str, Any], key: str, text: str, source: Path) -> Any:
     """What a configuration says, or else its default."""
     table, _, name = key.partition(".")
-    known = {field.name: field.default for field in fields(TABLES[table])} if table in TABLES else {}
+    known = {each.name: each.default for each in fields(TABLES[table])} if table in TABLES else {}
     value = tables.get(table, {}).get(name, known.get(name, MISSING))
     if value is MISSING:
         raise UsageError(f"{source}: [grid] where {text!r}: there is no setting {key}")
@@ -222,14 +222,14 @@ def said(values: Values) -> str:
 
 
 State = Literal["done", "begun", "missing"]
+SHOWN = ("f1_macro", "f1_micro", "map")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """What is known of a cell. `begun` says nothing of whether somebody is at work there.
 
-    The scores are of the clips named in `scores_of`: "test" where these were looked at, else "validation" in the best
-    epoch so far.
+    `validation`: scores in the best epoch so far; `test`: those of the test clips, where these were judged.
     """
 
     index: int
@@ -237,10 +237,8 @@ class Row:
     state: State = "missing"
     epochs: int = 0
     best_epoch: int | None = None
-    scores_of: Literal["", "validation", "test"] = ""
-    f1_macro: float | None = None
-    f1_micro: float | None = None
-    map: float | None = None
+    validation: Mapping[str, float] = field(default_factory=dict)
+    test: Mapping[str, float] = field(default_factory=dict)
 
 
 def summary(folder: Path, grid: Grid) -> list[Row]:
@@ -257,16 +255,20 @@ def row_of(folder: Path, cell: Cell) -> Row:
     if not epochs:
         return Row(index=cell.index, values=cell.values, state="begun" if begun else "missing")
     best = next((line for line in reversed(epochs) if line["best"]), epochs[-1])
-    scores = tested or best["validation"]
+    trained = epochs[-1]["epoch"] >= cell.config.train.epochs
     return Row(
         index=cell.index,
         values=cell.values,
-        state="done" if epochs[-1]["epoch"] >= cell.config.train.epochs else "begun",
+        state="done" if trained and (tested or not cell.config.judged_at_end) else "begun",
         epochs=epochs[-1]["epoch"],
         best_epoch=best["epoch"],
-        scores_of="test" if tested else "validation",
-        **{name: scores.get(name) for name in ("f1_macro", "f1_micro", "map")},
+        validation=_shown_of(best["validation"]),
+        test=_shown_of(tested),
     )
+
+
+def _shown_of(scores: Mapping[str, Any]) -> dict[str, float]:
+    return {name: scores[name] for name in SHOWN if name in scores}
 
 
 def _check_same(folder: Path, cell: Cell) -> None:
@@ -303,20 +305,26 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def print_summary(rows: Sequence[Row], *, as_json: bool = False) -> None:
     """On stdout: a line for each cell, its values and what it has reached."""
-    keys = list(rows[0].values)
-    head = ["cell", *keys, "state", "epochs", "best epoch", "scores of", "f1_macro", "f1_micro", "map"]
+    keys, tested = list(rows[0].values), any(row.test for row in rows)
+    head = ["cell", *keys, "state", "epochs", "best epoch", *SHOWN]
+    head += [f"test {name}" for name in SHOWN] if tested else []
     lines = [
         [
             str(row.index),
             *(str(row.values[key]) for key in keys),
             row.state,
             str(row.epochs),
-            *("" if value is None else str(value) for value in (row.best_epoch, row.scores_of)),
-            *("" if value is None else f"{value:.4f}" for value in (row.f1_macro, row.f1_micro, row.map)),
+            "" if row.best_epoch is None else str(row.best_epoch),
+            *_four_places(row.validation),
+            *(_four_places(row.test) if tested else []),
         ]
         for row in rows
     ]
     print_facts([asdict(row) for row in rows], lines, head, as_json)
+
+
+def _four_places(scores: Mapping[str, float]) -> list[str]:
+    return [f"{scores[name]:.4f}" if name in scores else "" for name in SHOWN]
 
 
 def print_cells(cells: Sequence[Cell]) -> None:

@@ -87,8 +87,8 @@ def judge(
     """The scores of a classifier on test clips, with the thresholds of `test`; None for clips without labels.
 
     `trained` is the folder of a training, or a classifier's file; `manifest` and `test` are by default what its
-    configuration says. Written into `output`, by default the folder `test` beside the classifier, are predictions.h5
-    and, of labeled clips, metrics.json, per_class.csv and pictures (`plots`). metrics.json has the scores at the fixed
+    configuration says. Written into `output`, by default the folder `test` beside the classifier, are predictions.h5,
+    metrics.json and, of labeled clips, per_class.csv and pictures (`plots`). metrics.json has their scores at the fixed
     threshold (0.5 where `test` says "tuned") and at those tuned on validation. These were tuned on clips read as in
     validation: with another `test.clips` or `test.pool` they fit less. `npy`: also the four files of the old program;
     `answer`: also answer.txt of the TinyAction challenge.
@@ -130,8 +130,7 @@ def judge(
             write_answer(folder / "answer.txt", predictions, judged.seen)
         if judged.scores and plots:
             _draw(folder, known, clips, judged, processes.device)
-        if judged.scores:
-            _write_scores(folder, judged)
+        _write_scores(folder, judged)
         progress.say(f"{folder}: what was found in {len(clips.clips)} clips")
 
     processes.first_does(write)
@@ -205,22 +204,16 @@ def _clear(folder: Path) -> None:
 
 
 def _write_scores(folder: Path, judged: Judged) -> None:
-    rows = [{"thresholds": by, **row} for by, scores in judged.scores.items() for row in scores.rows()]
-    table = io.StringIO()
-    writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes(folder / "per_class.csv", table.getvalue().encode())
     found = {by: scores.to_dict() for by, scores in judged.scores.items()}
-    overall = {name: found[judged.by][name] for name in ("clips", *OVERALL)}
-    metrics = {
-        "format": FORMAT,
-        "version": __version__,
-        **judged.predictions.facts,
-        "by": judged.by,
-        **overall,
-        **found,
-    }
+    metrics = {"format": FORMAT, "version": __version__, **judged.predictions.facts, "by": judged.by}
+    if found:
+        rows = [{"thresholds": by, **row} for by, scores in judged.scores.items() for row in scores.rows()]
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_bytes(folder / "per_class.csv", table.getvalue().encode())
+        metrics |= {**{name: found[judged.by][name] for name in ("clips", *OVERALL)}, **found}
     write_bytes(folder / "metrics.json", (json.dumps(metrics, indent=1) + "\n").encode())
 
 

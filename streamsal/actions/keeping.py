@@ -7,7 +7,6 @@ rates are no part of it: both are functions of the step.
 from __future__ import annotations
 
 import contextlib
-import io
 import pickle
 import zipfile
 import zlib
@@ -20,7 +19,7 @@ import torch
 
 from .. import __version__
 from ..errors import BadInput, MissingInput, PlanMismatch
-from ..files import write_bytes
+from ..weights import checkpoints
 from .config import Config
 from .split import ClipSets
 
@@ -28,7 +27,7 @@ FORMAT = "streamsal training 1"
 # What may differ from one start to the next. Paths are told by the clips that lie there: a cluster copies them about.
 MAY_CHANGE = {
     *("data.workers", "data.root", "data.train", "data.validation", "data.classes", "data.test"),
-    *("train.every", "train.keep_minutes"),
+    *("train.every", "train.keep_minutes", "test.at_end"),
 }
 
 
@@ -70,9 +69,7 @@ def keep(path: Path, place: Place, identity: Mapping[str, Any], parts: Mapping[s
     """Raises WriteError."""
     states = {name: part.state_dict() for name, part in parts.items()}
     found = {"format": FORMAT, "version": __version__, "identity": dict(identity), "place": asdict(place), **states}
-    whole = io.BytesIO()  # PyTorch says of a full disk that a position was unexpected
-    torch.save(found, whole)
-    write_bytes(path, whole.getvalue())
+    checkpoints.write(path, found)
 
 
 def restore(path: Path, identity: Mapping[str, Any], parts: Mapping[str, Stateful]) -> Place:

@@ -40,7 +40,7 @@ from .scores import scored, tuned
 from .split import ClipSets, clips_of
 from .stepping import Stepper
 
-MADE_HERE = ("last.pt", "best.pt", "validation.h5", "log.jsonl", "tensorboard")
+MADE_HERE = ("last.pt", "best.pt", "validation.h5", "log.jsonl", "tensorboard", "test")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -27,6 +27,8 @@ def train(arguments: argparse.Namespace) -> int:
     from ..actions.config import config_of, read_toml
     from ..actions.grid import read_grid
 
+    if arguments.example:
+        return _write_example(Path(arguments.example))
     source = Path(arguments.config)
     folder = Path(arguments.output or f"{source.stem}.training")
     grid = read_grid(source)
@@ -45,7 +47,16 @@ def train(arguments: argparse.Namespace) -> int:
     return _train(arguments, [(folder / cell.name, cell.config) for cell in map(grid.cell, numbers)])
 
 
+def _write_example(folder: Path) -> int:
+    from ..actions.example import RECIPE, write_example
+
+    recipe = write_example(folder)[0]
+    print(f"{recipe}\nnext: streamsal train {recipe} -o {folder / RECIPE.replace('.toml', '.training')}")
+    return 0
+
+
 def _train(arguments: argparse.Namespace, trainings: Sequence[tuple[Path, Config]]) -> int:
+    from ..actions.judge import judge
     from ..actions.processes import joined
     from ..actions.train import train as train_classifier
     from ..signals import stop_on_signals
@@ -53,9 +64,10 @@ def _train(arguments: argparse.Namespace, trainings: Sequence[tuple[Path, Config
     with stop_on_signals() as stop, joined(arguments.device) as processes:
         progress = _progress(arguments, processes)
         for folder, config in trainings:
-            best = train_classifier(
-                config, folder, processes=processes, resume=arguments.resume, progress=progress, stop=stop
-            )
+            told: dict[str, Any] = {"processes": processes, "progress": progress, "stop": stop}
+            best = train_classifier(config, folder, resume=arguments.resume, **told)
+            if config.judged_at_end and not processes.first_does((folder / "test/metrics.json").exists):
+                judge(folder, **told)
             if processes.first:
                 print(best)
     return 0

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import BadInput, UsageError
-from ..files import replacing
 from ..weights import cache, checkpoints, synthetic
 from ..weights.assets import ASSETS
 from .design import Design
@@ -80,8 +79,7 @@ def save(path: Path, classifier: Classifier, **facts: Any) -> None:
     """Writes the classifier's file, with any further facts that are plain values. Raises WriteError."""
     weights = {key: value.detach().cpu() for key, value in classifier.state_dict().items()}
     found = {"format": FORMAT, "design": classifier.design.to_dict(), "weights": weights, **facts}
-    with replacing(path) as part:
-        torch.save(found, part)
+    checkpoints.write(path, found)
 
 
 def load(source: str | Path | Mapping[str, Any], design: Design | None = None) -> Classifier:
@@ -202,8 +200,7 @@ def write_pair(classifier: Classifier, prefix: str | Path) -> list[Path]:
     for name, weights in parts.items():
         if weights:
             written.append(Path(f"{prefix}_{name}.pt"))
-            with replacing(written[-1]) as part:
-                torch.save({key: value.cpu() for key, value in weights.items()}, part)
+            checkpoints.write(written[-1], {key: value.cpu() for key, value in weights.items()})
     return written
 
 

@@ -6,6 +6,7 @@ an error that says what the file is instead.
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
+from ..files import write_bytes
 from . import cache, caffe2, formats, synthetic, translations
 from .translations import Origin
 
@@ -141,6 +143,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _translated(found: Mapping[str, Any]) -> Checkpoint:
     return Checkpoint(origin=translations.origin_of(found), weights=translations.translated(found))
+
+
+def write(path: Path, found: Mapping[str, Any]) -> None:
+    """A file of torch.save, which appears whole or not at all. Raises WriteError."""
+    whole = io.BytesIO()  # of a full disk PyTorch (2.11) itself says that a position was unexpected
+    torch.save(dict(found), whole)
+    write_bytes(path, whole.getvalue())
 
 
 def read(path: Path) -> Mapping[str, Any]:

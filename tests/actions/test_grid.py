@@ -198,10 +198,18 @@ def test_a_summary_says_of_each_cell_how_far_it_is_and_what_its_best_epoch_is_wo
     assert [row.index for row in rows] == [0, 1, 2, 3, 4]
     assert [row.state for row in rows] == ["done", "done", "begun", "missing", "begun"]
     assert [row.best_epoch for row in rows] == [1, 2, 1, None, None]
-    assert [row.f1_macro for row in rows] == [0.7, 0.9, 0.2, None, None]
-    assert [row.scores_of for row in rows] == ["validation", "test", "validation", "", ""]
+    assert [row.validation.get("f1_macro") for row in rows] == [0.7, 0.4, 0.2, None, None]
+    assert [row.test.get("f1_macro") for row in rows] == [None, 0.9, None, None, None]
     with pytest.raises(IncompleteRun, match="2 of 5 cells done; cells not done: 2-4"):
         check_complete(tmp_path, rows)
+
+
+def test_a_cell_to_be_judged_at_its_end_is_not_done_before(tmp_path: Path) -> None:
+    data = {"train": "clips.csv", "test": "test.csv"}
+    grid = grid_of({"train.seed": [0, 1]}, data=data, test={"at_end": True})
+    trained(tmp_path, grid, 0, [0.7, 0.8])
+    trained(tmp_path, grid, 1, [0.7, 0.8], tested=0.75)
+    assert [row.state for row in summary(tmp_path, grid)] == ["begun", "done"]
 
 
 def test_a_complete_grid_needs_no_waiting(tmp_path: Path) -> None:
@@ -224,7 +232,7 @@ def test_the_table_has_a_line_for_each_cell(tmp_path: Path, capsys: pytest.Captu
     print_summary(summary(tmp_path, grid))
     head, done, missing = capsys.readouterr().out.splitlines()
     assert head.split()[:3] == ["cell", "train.seed", "state"]
-    assert done.split() == ["0", "0", "done", "2", "1", "validation", "0.7000", "0.5000", "0.2500"]
+    assert done.split() == ["0", "0", "done", "2", "1", "0.7000", "0.5000", "0.2500"]
     assert missing.split() == ["1", "1", "missing", "0"]
     print_cells(grid.cells())
     assert capsys.readouterr().out.splitlines()[1:] == ["0     0", "1     1"]

@@ -119,8 +119,9 @@ def test_clips_without_labels_have_an_answer_and_no_scores(trained: Path) -> Non
     shutil.copytree(MINI / "videos/test", trained / "videos/test")
     assert judge(trained, manifest, answer=True, npy=True) is None
     assert {path.name for path in (trained / "test").iterdir()} == {
-        *("predictions.h5", "answer.txt", "predictions.npy", "logits.npy"),
+        *("predictions.h5", "metrics.json", "answer.txt", "predictions.npy", "logits.npy"),
     }
+    assert "f1_macro" not in metrics_in(trained / "test")
     lines = (trained / "test/answer.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["00000", "00001"]
     assert all(len(line.split()) == 27 for line in lines)

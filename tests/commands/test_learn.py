@@ -112,6 +112,19 @@ def test_a_grid_is_listed_trained_by_number_and_summed_up(
     assert "1 of 4 cells done; cells not done: 0-1,3" in err
 
 
+def test_a_training_is_judged_at_its_end_if_it_says_so_and_only_once(here: Path) -> None:
+    command = ["train", "config.toml", "-o", "judged.training", "-q", "--device", "cpu", "--set", "train.epochs=1"]
+    assert main(command) == 0
+    assert not Path("judged.training/test").exists()
+    command += ["--set", "data.test=clips.csv", "--set", "test.at_end=true"]
+    for _ in range(2):
+        assert main(command) == 0
+        metrics = Path("judged.training/test/metrics.json")
+        assert json.loads(metrics.read_text())["clips"] == 10
+        metrics.write_text(metrics.read_text().replace("}", " }"))
+    assert " }" in metrics.read_text()
+
+
 def test_test_prints_scores_as_a_table_and_as_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["test", "config.training", "--manifest", "clips.csv", "--device", "cpu", "-q", "--no-plots"]
     assert main([*command, "--json", "-o", "judged", "--clips", "2", "--threshold", "0.4"]) == 0
