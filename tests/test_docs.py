@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 
 import streamsal
 from streamsal import cli
+from streamsal.actions.config import TABLES, config_of
 from streamsal.errors import StreamsalError
 
 ROOT = Path(__file__).parent.parent
@@ -81,3 +85,22 @@ def test_every_module_has_a_test_of_its_name():
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts/sbatch").iterdir()), ids=lambda path: path.name)
 def test_the_batch_scripts_are_sound_shell(script):
     subprocess.run(["bash", "-n", script], check=True)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_setting_of_a_training_is_documented_with_its_default(name):
+    page = (ROOT / "docs/action.md").read_text()
+    (section,) = re.findall(rf"^\| `\[{name}\]` \| default \| \|\n\|[-|]+\n((?:\|.*\n)+)", page, re.MULTILINE)
+    documented = dict(re.findall(r"^\| `(\w+)` \| (\S+) \| \S.* \|$", section, re.MULTILINE))
+    defaults = {field.name: field.default for field in dataclasses.fields(TABLES[name])}
+    assert documented == {
+        key: "needed" if default is dataclasses.MISSING else f"`{json.dumps(default)}`"
+        for key, default in defaults.items()
+    }
+
+
+def test_every_configuration_in_the_documentation_is_understood():
+    for block in blocks(ROOT / "docs/action.md", "toml"):
+        tables = {"data": {"train": "clips.csv"}} | tomllib.loads(block)
+        tables.pop("grid", None)
+        config_of(tables, ROOT / "docs/action.md")
