@@ -28,10 +28,10 @@ SIDE = 14  # pixels
 FRAME_RATE = 30
 WINDOW = 32  # frames that the recipe's network sees: both moves happen in any of a clip's windows
 LENGTHS = range(28, 37)  # frames
-STEPS, REST = 6, 2  # frames of a move, and at least between two
-SPEED = 1.6  # pixels per frame
+STEPS, REST = 8, 2  # frames of a move, and at least between two
+SPEED = 1.1  # pixels per frame
 SPOT = 1.2  # pixels, standard deviation
-NOISE = 10  # levels, standard deviation
+NOISE = 14  # levels, standard deviation
 
 SETTINGS = """\
 # Twelve kinds of clips, 14 pixels high: a spot moves in one direction, then in another.
@@ -52,9 +52,9 @@ resizer = "none"
 dropout = 0.0
 
 [train]
-epochs = 12
+epochs = 10
 batch = 12
-lr = 2e-3
+lr = 3e-3
 momentum = 0.1      # of the running statistics: I3D's own 0.01 is for trainings of many more steps
 """
 AXIS = """
