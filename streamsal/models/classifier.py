@@ -17,6 +17,7 @@ from torch.nn import functional
 from ..errors import BadInput, UsageError
 from ..weights import cache, checkpoints, synthetic
 from ..weights.assets import ASSETS
+from . import bilinear
 from .design import Design
 from .i3d import I3D, weights_of
 from .resizer import Resizer, told_by
@@ -62,16 +63,15 @@ class Classifier(nn.Module):
         return self.resizer.thetas(clips_ncthw)
 
 
-def prepared(frames_nhwc: Tensor, design: Design) -> Tensor:
+def prepared(frames_nhwc: Tensor, design: Design, size: tuple[int, int] | None = None) -> Tensor:
     """Frames of bytes, of any size, as the resizer wants them: (n, 3, side_in, side_in) in [-1, 1], where they are.
 
-    Raises UsageError for a design of flow, which pictures are not.
+    `size` is the height and width of whole frames where these are `bilinear.thinned` for side_in; the bits are the
+    same. Raises UsageError for a design of flow, which pictures are not.
     """
     if design.channels != 3:
         raise UsageError("this classifier takes optical flow, not pictures")
-    frames = frames_nhwc.permute(0, 3, 1, 2).float()
-    size = (design.side_in, design.side_in)
-    frames = functional.interpolate(frames, size, mode="bilinear", align_corners=False, antialias=False)
+    frames = bilinear.squares(frames_nhwc, design.side_in, size)
     return (frames.flip(1) if design.colors == "bgr" else frames) / 255 * 2 - 1
 
 

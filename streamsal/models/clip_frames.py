@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from .bilinear import between, neighbors, picked
 
 # Of PySlowFast, and of what torchvision took over from it, in RGB of 0 ... 1.
 GRAY_MEAN = (0.45, 0.45, 0.45)
@@ -66,10 +68,10 @@ def prepared(frames_nhwc: Tensor, recipe: Recipe) -> Tensor:
 
     squares = torch.empty((len(frames_nhwc), 3, recipe.crop, recipe.crop), device=device)
     if recipe.family == "pyslowfast":
-        rows = _neighbors(height, place.height, place.top, recipe.crop, device)
-        columns = _neighbors(width, place.width, place.left, recipe.crop, device)
+        rows = neighbors(height, place.height, place.top, recipe.crop, device)
+        columns = neighbors(width, place.width, place.left, recipe.crop, device)
         for frame_hwc, square in zip(frames_nhwc, squares, strict=True):
-            square.copy_(_between(normalize(_picked(frame_hwc, rows, columns)), rows, columns))
+            square.copy_(between(normalize(picked(frame_hwc, rows, columns)), rows, columns))
         return squares
     for frame_hwc, square in zip(frames_nhwc, squares, strict=True):
         # All of the frame, though only a square of it is wanted: to convert no more than that saves nothing here, and
@@ -130,39 +132,3 @@ def _square(x_chw: Tensor, place: Placement, crop: int) -> Tensor:
     if size != x_chw.shape[1:]:
         x_chw = functional.interpolate(x_chw[None], size=size, mode="bilinear", align_corners=False)[0]
     return x_chw[:, place.top : place.top + crop, place.left : place.left + crop]
-
-
-@dataclass(frozen=True, slots=True)
-class _Neighbors:
-    """Along one side of a frame: the pixels before n places in it and then those behind (2n,), and their weights."""
-
-    pixels: Tensor
-    weights: Tensor
-
-
-@lru_cache(maxsize=16)
-def _neighbors(pixels: int, resized: int, first: int, n: int, device: torch.device) -> _Neighbors:
-    """Of the places from `first` on in a side of so many pixels once it is resized; pixels count at their centers."""
-    scale = torch.tensor(pixels, dtype=torch.float32) / resized
-    places = torch.arange(first, first + n, dtype=torch.float64)
-    # Rounded to float32 once, after the difference: a fused multiply-add, as PyTorch's own resizing has it (2.11).
-    position = ((places + 0.5) * scale.double() - 0.5).float().clamp_(min=0)
-    before = position.long()
-    behind = (before + 1).clamp_(max=pixels - 1)
-    share = position - before
-    return _Neighbors(torch.cat([before, behind]).to(device), torch.cat([1 - share, share]).to(device))
-
-
-def _picked(frame_hwc: Tensor, rows: _Neighbors, columns: _Neighbors) -> Tensor:
-    # No other pixel is converted: of 1080p a square of 160 pixels takes 1.0 ms, of 256 pixels 1.9, and with all of the
-    # frame and `interpolate` 4.7 and 5.0; only frames smaller than the square take longer, 1.5 instead of 1.0 (one
-    # thread of an EPYC). Against `interpolate` of PyTorch the last bit may differ.
-    return frame_hwc.index_select(0, rows.pixels).index_select(1, columns.pixels).permute(2, 0, 1).float()
-
-
-def _between(x_chw: Tensor, rows: _Neighbors, columns: _Neighbors) -> Tensor:
-    """(3, n, n): bilinear, from the four neighbors of each place."""
-    n = len(rows.pixels) // 2
-    weighted = x_chw.mul_(rows.weights[:, None] * columns.weights)
-    pairs = weighted[:, :n] + weighted[:, n:]
-    return pairs[..., :n] + pairs[..., n:]

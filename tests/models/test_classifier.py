@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lowres_networks import clips, fixture, stand_ins
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from streamsal.errors import BadInput, MissingInput, MissingWeights, UsageError
 from streamsal.models import classifier as module
+from streamsal.models.bilinear import thinned
 from streamsal.models.classifier import (
     Classifier,
     begin_with,
@@ -116,6 +118,14 @@ def test_frames_are_resized_as_they_are_and_scaled() -> None:
 def test_red_and_blue_are_exchanged_where_weights_want_it() -> None:
     frames = torch.randint(0, 256, (1, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(prepared(frames, replace(SMALL, colors="bgr")), prepared(frames, SMALL)[:, [2, 1, 0]])
+
+
+def test_frames_without_the_pixels_that_do_not_count_are_prepared_to_the_same_bits() -> None:
+    design = replace(SMALL, colors="bgr")
+    frames = torch.randint(0, 256, (3, 50, 70, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    left = torch.from_numpy(np.stack([thinned(frame, design.side_in) for frame in frames.numpy()]))
+    assert left.shape[1:3] == (32, 32)
+    assert torch.equal(prepared(left, design, (50, 70)), prepared(frames, design))
 
 
 def test_pictures_are_no_flow() -> None:
