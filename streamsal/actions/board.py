@@ -85,5 +85,5 @@ def _framed(pictures_nchw: Tensor) -> Tensor:
 def _some_clips(classifier: Classifier, manifest: Manifest, rows: Sequence[int], device: torch.device) -> Tensor:
     """(n, C, T, side_in, side_in), each from its first frame."""
     design, wanted = classifier.design, [Wanted(row=row) for row in rows]
-    (reads,) = batches(manifest, wanted, batch=len(wanted), frames=design.frames, order=design.order)
-    return torch.stack([clip_of(read.windows_ktHWC[0].to(device), design, flip=False) for read in reads])
+    (reads,) = batches(manifest, wanted, design, batch=len(wanted))
+    return torch.stack([clip_of(read, 0, design, device) for read in reads])

@@ -236,8 +236,8 @@ def strips_of(classifier: Classifier, manifest: Manifest, device: torch.device) 
     wanted = [Wanted(row=row) for row in list(first.values())[:N_STRIPS]]
     strips = []
     with as_in_use(classifier, device, torch.float32):
-        for (read,) in batches(manifest, wanted, batch=1, frames=design.frames, order=design.order):
-            before = clip_of(read.windows_ktHWC[0].to(device), design, read.flip)[None]
+        for (read,) in batches(manifest, wanted, design, batch=1):
+            before = clip_of(read, 0, design, device)[None]
             after = classifier.resized(before)
             bilinear = functional.interpolate(before, after.shape[2:], mode="trilinear", align_corners=True)
             clip = manifest.clips[read.row]

@@ -55,7 +55,7 @@ def predict(
     own = [one for group in groups[processes.rank :: processes.world] for one in group]
 
     design, progress = classifier.design, progress or Progress(quiet=True)
-    reading = batches(manifest, own, batch=test.batch, frames=design.frames, order=design.order, workers=workers)
+    reading = batches(manifest, own, design, batch=test.batch, workers=workers)
     found, done, reason = [], 0, ""
     with as_in_use(classifier, processes.device, dtype), progress.track("test", len(own), unit="clips"):
         for reads in reading:
@@ -108,21 +108,21 @@ def as_in_use(classifier: Classifier, device: torch.device, dtype: torch.dtype) 
             module.training = True
 
 
-def clip_of(frames_nhwc: Tensor, design: Design, flip: bool) -> Tensor:
-    """(C, T, side_in, side_in) float32 in [-1, 1]: one window as the classifier wants it, on the frames' device."""
-    clip_cthw = prepared(frames_nhwc, design).transpose(0, 1)
-    return clip_cthw.flip(-1) if flip else clip_cthw
+def clip_of(read: Read, window: int, design: Design, device: torch.device) -> Tensor:
+    """(C, T, side_in, side_in) float32 in [-1, 1]: one window as the classifier wants it, finished on the device."""
+    clip_cthw = prepared(read.windows_ktHWC[window].to(device), design, read.size).transpose(0, 1)
+    return clip_cthw.flip(-1) if read.flip else clip_cthw
 
 
 def _logits(classifier: Classifier, reads: Sequence[Read], batch: int, device: torch.device) -> Sequence[Tensor]:
     """Of each read (k, C) float64, a row per window."""
     design = classifier.design
-    windows = [(frames, read.flip) for read in reads for frames in read.windows_ktHWC]
+    windows = [(read, window) for read in reads for window in range(len(read.windows_ktHWC))]
     found = []
     for first in range(0, len(windows), batch):
         some = windows[first : first + batch]
         clips = torch.zeros(batch, design.channels, design.frames, design.side_in, design.side_in, device=device)
-        for slot, (frames, flip) in enumerate(some):
-            clips[slot] = clip_of(frames.to(device), design, flip)
+        for slot, (read, window) in enumerate(some):
+            clips[slot] = clip_of(read, window, design, device)
         found.append(classifier(clips)[: len(some)].cpu().double())
     return torch.cat(found).split([len(read.windows_ktHWC) for read in reads])

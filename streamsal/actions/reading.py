@@ -1,8 +1,9 @@
 """Clips on disk in, uint8 windows of them out, in the order asked for, decoded by worker processes.
 
 Which frames make a window is integer arithmetic; pictures come from the engine's own reader, holes filled as there.
-What comes out does not depend on the number of workers. This module does not resize, mirror or normalize: that is the
-caller's, on the device.
+Of each only those rows and columns are kept, as they are, that count for the side of the network's input, so that clips
+of any size are small. What comes out does not depend on the number of workers. This module does not blend, mirror or
+normalize: that is the caller's, on the device.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 from ..decode import VideoReader
 from ..errors import StreamsalError, VideoError
 from ..index import VideoIndex, index_video
+from ..models.bilinear import thinned
+from ..models.design import Design
 from .manifest import Manifest
 
 # Forked workers know what this process knows. Spawned ones import torch first, which takes seconds in every epoch.
@@ -53,8 +56,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
+    """`windows_ktHWC` is uint8 RGB, `bilinear.thinned`; `size` is the clip's own height and width in pixels."""
+
     row: int
-    windows_ktHWC: Tensor  # uint8 RGB
+    windows_ktHWC: Tensor
+    size: tuple[int, int]
     flip: bool
 
 
@@ -75,10 +81,13 @@ def windows(n: int, frames: int, at: At, order: Order = "natural") -> np.ndarray
     return np.minimum(numbers, n - 1)
 
 
-def decoded(index: VideoIndex, at: At = 0.0, *, frames: int, order: Order = "natural") -> np.ndarray:
+def decoded(
+    index: VideoIndex, at: At = 0.0, *, frames: int, order: Order = "natural", side: int | None = None
+) -> np.ndarray:
     """(k, frames, H, W, 3) uint8 RGB: windows of a clip, a missing picture filled as the engine does.
 
-    Raises VideoError where that cannot be, PlanMismatch or MissingInput where the file is another one by now.
+    With `side` H and W are at most 2 side: what `bilinear.thinned` leaves of each picture, of which one at a time is
+    whole. Raises VideoError where that cannot be, PlanMismatch or MissingInput where the file is another one by now.
     """
     numbers = windows(index.n_frames, frames, at, order)
     needed, places = np.unique(numbers, return_inverse=True)
@@ -89,7 +98,8 @@ def decoded(index: VideoIndex, at: At = 0.0, *, frames: int, order: Order = "nat
                 raise VideoError(
                     f"neither frame {frame.index} of {index.path} can be decoded nor those around it: leave it out"
                 )
-            pictures.append(frame.convert(frame.picture))
+            rgb = frame.convert(frame.picture)
+            pictures.append(rgb if side is None else thinned(rgb, side))
     return np.stack(pictures)[places.reshape(numbers.shape)]
 
 
@@ -100,6 +110,7 @@ class _Decoded:
 
     wanted: Wanted
     windows: np.ndarray | StreamsalError
+    size: tuple[int, int] = (0, 0)
     index: VideoIndex | None = None  # if it had to be made
 
 
@@ -107,49 +118,38 @@ class Reading(Dataset[_Decoded]):
     """What is wanted, by its place in the order. `indexes` are those of clips that were read before."""
 
     def __init__(
-        self,
-        manifest: Manifest,
-        wanted: Sequence[Wanted],
-        *,
-        frames: int,
-        order: Order,
-        indexes: Mapping[Path, VideoIndex],
+        self, manifest: Manifest, wanted: Sequence[Wanted], design: Design, *, indexes: Mapping[Path, VideoIndex]
     ) -> None:
-        self.manifest, self.wanted, self.frames, self.indexes = manifest, wanted, frames, indexes
-        self.order: Order = order
+        self.manifest, self.wanted, self.design, self.indexes = manifest, wanted, design, indexes
 
     def __len__(self) -> int:
         return len(self.wanted)
 
     def __getitem__(self, number: int) -> _Decoded:
-        wanted = self.wanted[number]
+        wanted, design = self.wanted[number], self.design
         path = self.manifest.clips[wanted.row].path
         known = self.indexes.get(path)
         try:
             index = known or index_video(path)
-            found = decoded(index, wanted.at, frames=self.frames, order=self.order)
+            found = decoded(index, wanted.at, frames=design.frames, order=design.order, side=design.side_in)
         except StreamsalError as error:
             return _Decoded(wanted=wanted, windows=error)
-        return _Decoded(wanted=wanted, windows=found, index=None if known else index)
+        size = (index.display_height, index.display_width)
+        return _Decoded(wanted=wanted, windows=found, size=size, index=None if known else index)
 
 
 def batches(
-    manifest: Manifest,
-    wanted: Sequence[Wanted],
-    *,
-    batch: int,
-    frames: int,
-    order: Order = "natural",
-    workers: int = 0,
+    manifest: Manifest, wanted: Sequence[Wanted], design: Design, *, batch: int, workers: int = 0
 ) -> Generator[list[Read]]:
     """Lists of `batch` clips (the last may be shorter) in the order of `wanted`; 0 workers: this process decodes.
 
-    Each worker holds at most three batches of clips in their own size. Raises VideoError or MissingInput naming the
-    clip when its turn comes, StreamsalError if a worker was killed.
+    `design` says how many frames make a window, their order, and the side that they are thinned for. Each worker holds
+    at most three batches. Raises VideoError or MissingInput naming the clip when its turn comes, StreamsalError if a
+    worker was killed.
     """
     workers = min(workers, -(-len(wanted) // batch))
     loader = DataLoader(
-        Reading(manifest, wanted, frames=frames, order=order, indexes=_indexes),
+        Reading(manifest, wanted, design, indexes=_indexes),
         batch_size=batch,
         num_workers=workers,
         collate_fn=list,
@@ -173,7 +173,8 @@ def _read(manifest: Manifest, found: _Decoded) -> Read:
         raise found.windows
     if found.index and len(_indexes) < REMEMBERED:
         _indexes[manifest.clips[found.wanted.row].path] = found.index
-    return Read(row=found.wanted.row, windows_ktHWC=torch.from_numpy(found.windows), flip=found.wanted.flip)
+    windows_ktHWC = torch.from_numpy(found.windows)
+    return Read(row=found.wanted.row, windows_ktHWC=windows_ktHWC, size=found.size, flip=found.wanted.flip)
 
 
 def _iterated(loader: DataLoader[_Decoded]) -> Iterator[list[_Decoded]]:

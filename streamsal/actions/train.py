@@ -245,19 +245,17 @@ class Pace:
 
 
 def _inputs(training: Training, wanted: list[Any], pace: Pace) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of clips and labels on the device, prepared and mirrored there."""
+    """Batches of clips and labels on the device, finished there."""
     config, manifest, design = training.config, training.clips.train, training.stepper.classifier.design
     device, targets = training.processes.device, torch.from_numpy(manifest.targets())
-    workers = config.data.workers
-    options: Any = {"batch": config.train.batch, "frames": design.frames, "order": design.order, "workers": workers}
-    reading = batches(manifest, wanted, **options)
+    reading = batches(manifest, wanted, design, batch=config.train.batch, workers=config.data.workers)
     while True:
         began = time.monotonic()
         reads: list[Read] = next(reading, [])
         pace.waited += time.monotonic() - began
         if not reads:
             return
-        clips = [clip_of(read.windows_ktHWC[0].to(device), design, read.flip) for read in reads]
+        clips = [clip_of(read, 0, design, device) for read in reads]
         yield torch.stack(clips), targets[[read.row for read in reads]].to(device)
 
 

@@ -18,9 +18,8 @@ from streamsal.actions.manifest import LabeledClip, Manifest, read_manifest
 from streamsal.actions.predict import clip_of, pooled, predict
 from streamsal.actions.predictions import Predictions
 from streamsal.actions.processes import Processes
-from streamsal.actions.reading import decoded
+from streamsal.actions.reading import At, Read, Wanted, batches
 from streamsal.errors import Stopped, VideoError
-from streamsal.index import index_video
 from streamsal.models.classifier import Classifier, load
 from streamsal.models.design import Design
 
@@ -44,11 +43,13 @@ def said(classifier: Classifier, manifest: Manifest, rows: list[int], **options:
     return predict(classifier, manifest, rows, test, processes=Processes(), workers=0)
 
 
-def alone(classifier: Classifier, clip: LabeledClip, at: object = 0.0, flip: bool = False) -> np.ndarray:
+def alone(classifier: Classifier, clip: LabeledClip, at: At = 0.0, flip: bool = False) -> np.ndarray:
     """(k, C) logits of each window, which goes through the network by itself."""
-    windows = torch.from_numpy(decoded(index_video(clip.path), at, frames=classifier.design.frames))  # type: ignore[arg-type]
+    manifest, wanted, design = Manifest(classes=(), clips=(clip,)), [Wanted(row=0, at=at, flip=flip)], classifier.design
+    ((read,),) = batches(manifest, wanted, design, batch=1)
+    clips = [clip_of(read, window, design, torch.device("cpu")) for window in range(len(read.windows_ktHWC))]
     with torch.inference_mode():
-        return torch.cat([classifier(clip_of(w, classifier.design, flip)[None]) for w in windows]).numpy()
+        return torch.cat([classifier(one[None]) for one in clips]).numpy()
 
 
 def test_rows_are_what_the_network_says_of_each_clip(classifier: Classifier, manifest: Manifest) -> None:
@@ -64,9 +65,7 @@ def test_rows_are_what_the_network_says_of_each_clip(classifier: Classifier, man
 
 @pytest.mark.parametrize("clips", [3, "all"])
 @pytest.mark.parametrize("pool", ["max", "mean"])
-def test_windows_of_a_video_become_one_row(
-    classifier: Classifier, manifest: Manifest, clips: object, pool: str
-) -> None:
+def test_windows_of_a_video_become_one_row(classifier: Classifier, manifest: Manifest, clips: At, pool: str) -> None:
     found = said(classifier, manifest, [0, 1, 2], clips=clips, pool=pool)
     windows = [1 / (1 + np.exp(-alone(classifier, manifest.clips[row], clips))) for row in (0, 1, 2)]
     assert max(map(len, windows)) > 2
@@ -150,7 +149,8 @@ def test_the_old_program_mirrored_half_of_the_clips(classifier: Classifier, mani
 def test_a_mirrored_clip_has_left_and_right_exchanged(classifier: Classifier) -> None:
     frames_nhwc = torch.zeros(16, 14, 14, 3, dtype=torch.uint8)
     frames_nhwc[5, 2, 3, 0] = 255  # of red, at time 5, row 2, column 3
-    clip = clip_of(frames_nhwc, classifier.design, flip=True)
+    read = Read(row=0, windows_ktHWC=frames_nhwc[None], size=(14, 14), flip=True)
+    clip = clip_of(read, 0, classifier.design, torch.device("cpu"))
     assert clip.shape == (3, 16, 14, 14)
     assert (clip == 1).nonzero().tolist() == [[0, 5, 2, 10]]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,15 +25,17 @@ from telltale import read_numbers
 
 from streamsal.actions import reading
 from streamsal.actions.manifest import LabeledClip, Manifest, read_manifest
-from streamsal.actions.reading import At, Order, Read, Wanted, batches, decoded, windows
+from streamsal.actions.reading import At, Order, Read, Reading, Wanted, batches, decoded, windows
 from streamsal.errors import MissingInput, PlanMismatch, StreamsalError, VideoError
 from streamsal.index import index_video
+from streamsal.models.bilinear import thinned
 from streamsal.models.classifier import prepared
 from streamsal.models.design import Design
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/lowres_action"
 MINI = FIXTURES / "mini_tinyvirat"
 OLD = np.load(FIXTURES / "mini_tinyvirat_upstream.npz")
+EIGHT = Design(classes=("x",), frames=8)
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +141,7 @@ def test_a_missing_picture_is_filled_as_the_engine_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_what_is_read_does_not_depend_on_who_decodes_it(five: Manifest, workers: int) -> None:
+    design = Design(classes=("x",), side_in=7, order="legacy")
     wanted = [
         Wanted(row=3),
         Wanted(row=0, at=0.9, flip=True),
@@ -145,19 +150,50 @@ def test_what_is_read_does_not_depend_on_who_decodes_it(five: Manifest, workers:
         Wanted(row=1, at=0.3),
     ]
     for _ in range(2):  # an epoch that makes the indexes and one that has them
-        found = list(batches(five, wanted, batch=2, frames=32, workers=workers))
+        found = list(batches(five, wanted, design, batch=2, workers=workers))
         assert [len(some) for some in found] == [2, 2, 1]
         for one, asked in zip(flat(iter(found)), wanted, strict=True):
-            path = five.clips[asked.row].path
-            assert (one.row, one.flip) == (asked.row, asked.flip)
-            assert np.array_equal(one.windows_ktHWC.numpy(), decoded(index_video(path), asked.at, frames=32))
+            whole = decoded(index_video(five.clips[asked.row].path), asked.at, frames=32, order="legacy")
+            assert (one.row, one.flip, one.size) == (asked.row, asked.flip, whole.shape[2:4])
+            assert np.array_equal(one.windows_ktHWC.numpy(), [[thinned(x, 7) for x in window] for window in whole])
+            assert one.windows_ktHWC.shape[2:] == (14, 14, 3)
         assert set(reading._indexes) == {five.clips[row].path for row in (0, 1, 3, 4)}
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize("order", ["natural", "legacy"])
+@pytest.mark.parametrize("at", [0.5, 2, "all"])
+def test_what_is_finished_on_the_device_has_the_bits_of_whole_frames(tmp_path: Path, at: At, order: Order) -> None:
+    """Films are prepared from whole frames, clips of a data set from what is left of them; holes and all."""
+    film = write_film(tmp_path / "film.avi", 20, codec="mjpeg", size=(70, 96))
+    destroy_packets(film, [5, 6, 19])
+    design = Design(classes=("x",), frames=8, side_in=14, order=order, colors="bgr")
+    ((read,),) = batches(manifest_of(film), [Wanted(row=0, at=at)], design, batch=1)
+    whole = decoded(index_video(film), at, frames=8, order=order)
+    assert whole.shape[2:4] == read.size == (70, 96) and read.windows_ktHWC.shape[2:4] == (28, 28)
+    for left, window in zip(read.windows_ktHWC, torch.from_numpy(whole), strict=True):
+        assert torch.equal(prepared(left, design, read.size), prepared(window, design))
+
+
+def test_a_large_clip_is_sent_and_held_small(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.mp4", 24, size=(480, 640))
+    design = Design(classes=("x",), frames=24, side_in=14)
+    clips = Reading(manifest_of(film), [Wanted(row=0)], design, indexes={film: index_video(film)})
+    window, picture = 24 * 28 * 28 * 3, 480 * 640 * 3
+    tracemalloc.start()
+    try:
+        sent = clips[0]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(sent.windows, np.ndarray) and sent.windows.nbytes == window
+    assert len(pickle.dumps(sent)) < window + 10_000
+    assert peak < 3 * picture  # of 24
+
+
 def test_workers_that_are_spawned_read_the_same(five: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "START", "spawn")
-    (here,), (there,) = (batches(five, [Wanted(row=1)], batch=1, frames=8, workers=n) for n in (0, 1))
+    (here,), (there,) = (batches(five, [Wanted(row=1)], EIGHT, batch=1, workers=n) for n in (0, 1))
     assert torch.equal(here[0].windows_ktHWC, there[0].windows_ktHWC)
 
 
@@ -165,20 +201,20 @@ def test_reading_takes_no_random_numbers_from_training(five: Manifest) -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    flat(batches(five, [Wanted(row=0)], batch=1, frames=8, workers=1))
-    flat(batches(five, [Wanted(row=0)], batch=1, frames=8, workers=0))
+    flat(batches(five, [Wanted(row=0)], EIGHT, batch=1, workers=1))
+    flat(batches(five, [Wanted(row=0)], EIGHT, batch=1, workers=0))
     assert torch.equal(torch.rand(4), expected)
 
 
 def test_a_thread_may_read_ahead(five: Manifest) -> None:
     with ThreadPoolExecutor(1) as thread:
-        found = thread.submit(list, batches(five, [Wanted(row=0)] * 3, batch=2, frames=8, workers=1)).result()
+        found = thread.submit(list, batches(five, [Wanted(row=0)] * 3, EIGHT, batch=2, workers=1)).result()
     assert [len(some) for some in found] == [2, 1]
     assert not multiprocessing.active_children()
 
 
 def test_nothing_wanted_is_nothing_read(five: Manifest) -> None:
-    assert list(batches(five, [], batch=4, frames=8, workers=2)) == []
+    assert list(batches(five, [], EIGHT, batch=4, workers=2)) == []
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -191,7 +227,7 @@ def test_a_clip_that_cannot_be_read_is_named_when_its_turn_comes(five: Manifest,
     }
     for path, kind in bad.items():
         manifest = replace(five, clips=(*five.clips, *manifest_of(path).clips))
-        found = batches(manifest, [Wanted(row=row) for row in range(6)], batch=3, frames=8, workers=workers)
+        found = batches(manifest, [Wanted(row=row) for row in range(6)], EIGHT, batch=3, workers=workers)
         assert len(next(found)) == 3
         with pytest.raises(kind, match=path.name) as caught:
             next(found)
@@ -202,14 +238,14 @@ def test_a_clip_that_cannot_be_read_is_named_when_its_turn_comes(five: Manifest,
 def test_a_clip_that_changes_between_two_epochs_is_named(five: Manifest, tmp_path: Path) -> None:
     film = write_film(tmp_path / "film.mp4", 12)
     manifest = manifest_of(film)
-    flat(batches(manifest, [Wanted(row=0)], batch=1, frames=8))
+    flat(batches(manifest, [Wanted(row=0)], EIGHT, batch=1))
     write_film(film, 13)
     with pytest.raises(PlanMismatch, match=r"film\.mp4 has changed"):
-        flat(batches(manifest, [Wanted(row=0)], batch=1, frames=8))
+        flat(batches(manifest, [Wanted(row=0)], EIGHT, batch=1))
 
 
 def test_readers_who_leave_early_leave_no_workers_behind(five: Manifest) -> None:
-    found = batches(five, [Wanted(row=0)] * 40, batch=2, frames=8, workers=2)
+    found = batches(five, [Wanted(row=0)] * 40, EIGHT, batch=2, workers=2)
     next(found)
     assert len(multiprocessing.active_children()) == 2
     found.close()
@@ -217,7 +253,7 @@ def test_readers_who_leave_early_leave_no_workers_behind(five: Manifest) -> None
 
 
 def test_a_worker_that_is_killed_is_an_error_in_one_sentence(five: Manifest) -> None:
-    found = batches(five, [Wanted(row=0)] * 400, batch=2, frames=8, workers=1)
+    found = batches(five, [Wanted(row=0)] * 400, EIGHT, batch=2, workers=1)
     next(found)
     with pytest.raises(StreamsalError, match="a process that decoded clips was killed"):
         for _ in found:
@@ -231,11 +267,13 @@ import multiprocessing, sys, time
 from pathlib import Path
 from streamsal.actions.manifest import LabeledClip, Manifest
 from streamsal.actions.reading import Wanted, batches
+from streamsal.models.design import Design
 from streamsal.signals import stop_on_signals
 
 clip = LabeledClip(id="0", path=Path(sys.argv[1]), labels=(), scene="")
 with stop_on_signals() as stop:
-    found = batches(Manifest(classes=("x",), clips=(clip,)), [Wanted(row=0)] * 60, batch=2, frames=8, workers=2)
+    manifest, design = Manifest(classes=("x",), clips=(clip,)), Design(classes=("x",), frames=8)
+    found = batches(manifest, [Wanted(row=0)] * 60, design, batch=2, workers=2)
     next(found)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     while not stop():
