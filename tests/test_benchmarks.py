@@ -68,6 +68,13 @@ def test_clips_from_videos_and_from_jpg_files_are_the_same_frames_in_the_same_or
     assert report["files_per_clip"] == {"videos": 1, "jpg files": 91}
 
 
+def test_steps_of_training_are_measured_in_what_a_device_trains_with() -> None:
+    out, _ = benchmark("train_step.py", "--tiny", "--rounds", "1", "--batch", "2", "--device", "cpu")
+    report = json.loads(out.splitlines()[-1])
+    assert report["time_relative_to_fp32"] == {"fp32": 1} and report["seconds_per_step"]["fp32"] > 0
+    assert list(report["refused"]) == ["bf16", "fp16"] and "on a CPU take 'fp32'" in report["refused"]["fp16"]
+
+
 def result(device: str, rates: dict[int, float]) -> str:
     """A file as `streamsal bench --json` writes it; of each height the model's frames per second."""
     cases = [
