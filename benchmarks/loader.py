@@ -6,8 +6,9 @@ moving gray squares with a camera's noise):
 - jpg files, as the program of 2022 read them: `<clip>_frames/frame_<k>.jpg` in OpenCV's default quality, listed,
   sorted as text, 32 of them decoded; by torchvision here, in the same DataLoader, as uint8 too.
 Both by one worker process and by two, started anew for every pass, as for an epoch; all files are in the page cache.
-Resizing is left out, but ours drops rows and columns that do not count for 56 pixels, as in a training. Before that, without workers: the first epoch, which makes the indexes,
-a later one, and what the jpg files cost to write, in processor time, bytes and files.
+Resizing is left out, but ours drops rows and columns that do not count for 56 pixels, as in a training. Before that,
+without workers: the first epoch, which makes the indexes, a later one, and what the jpg files cost to write, in
+processor time, bytes and files.
 
     python benchmarks/loader.py [--clips 128] [--passes 8] [--rounds 5] [-o results/loader.json]
 """
