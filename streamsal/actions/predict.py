@@ -8,7 +8,7 @@ neither scores nor files.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Literal
 
 import numpy as np
@@ -55,9 +55,12 @@ def predict(
     own = [one for group in groups[processes.rank :: processes.world] for one in group]
 
     design, progress = classifier.design, progress or Progress(quiet=True)
-    reading = batches(manifest, own, design, batch=test.batch, workers=workers)
     found, done, reason = [], 0, ""
-    with as_in_use(classifier, processes.device, dtype), progress.track("test", len(own), unit="clips"):
+    with (
+        closing(batches(manifest, own, design, batch=test.batch, workers=workers)) as reading,
+        as_in_use(classifier, processes.device, dtype),
+        progress.track("test", len(own), unit="clips"),
+    ):
         for reads in reading:
             each = _logits(classifier, reads, test.batch, processes.device)
             found.append(np.stack([pooled(logits, test.pool).numpy() for logits in each]))

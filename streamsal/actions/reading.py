@@ -38,6 +38,7 @@ START = "fork" if sys.platform == "linux" else "spawn"
 REMEMBERED = 1 << 15
 _indexes: dict[Path, VideoIndex] = {}
 
+LOOK_SECONDS = 0.2
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # by workers
 
 Order = Literal["natural", "legacy"]
@@ -196,12 +197,21 @@ def _obey(parent: int, worker: int) -> None:
     """Signals go to whole process groups, but what they mean is for the process that reads, with whose end we end."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    waits = (signal.SIGTERM,) if hasattr(signal, "sigtimedwait") else ()  # which macOS has not
+    for number in waits:
+        signal.signal(number, signal.SIG_DFL)  # and blocked: what is ignored cannot be waited for
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, set(IGNORED) - set(waits))
+    threading.Thread(target=_end_with, args=(parent, waits), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    """PyTorch 2.11 looks after that, too, but a worker with arrays to send waits for ever for somebody to take them."""
+def _end_with(parent: int, waits: tuple[signal.Signals, ...]) -> None:
+    """Until the parent has ended, or ends this process: Python does that by SIGTERM when it leaves, and then waits.
+
+    PyTorch 2.11 looks after the first, too, but a worker with arrays to send waits for ever for somebody to take them.
+    """
     while os.getppid() == parent:
-        time.sleep(0.2)
+        if not waits:
+            time.sleep(LOOK_SECONDS)
+        elif (found := signal.sigtimedwait(waits, LOOK_SECONDS)) and found.si_pid == parent:
+            break
     os._exit(1)

@@ -13,8 +13,8 @@ import importlib.util
 import json
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -214,8 +214,8 @@ def _train_epoch(training: Training) -> None:
     steps = steps_of(len(wanted), config)
     done, before = sum(map(sum, steps[: training.place.step])), training.place.epoch * len(steps)
     pace, kept = Pace(), time.monotonic()
-    inputs = _inputs(training, wanted[done:], pace)
-    with training.progress.track(training.name, len(wanted), done, unit="clips"):
+    track = training.progress.track(training.name, len(wanted), done, unit="clips")
+    with closing(_inputs(training, wanted[done:], pace)) as inputs, track:
         for number, sizes in enumerate(steps[training.place.step :], training.place.step):
             pace.losses.append(training.stepper.step(before + number, inputs, len(sizes), sum(sizes)))
             training.place = replace(training.place, step=number + 1)
@@ -244,19 +244,20 @@ class Pace:
         self.began, self.waited, self.clips, self.losses = time.monotonic(), 0.0, 0, []
 
 
-def _inputs(training: Training, wanted: list[Any], pace: Pace) -> Iterator[tuple[Tensor, Tensor]]:
+def _inputs(training: Training, wanted: list[Any], pace: Pace) -> Generator[tuple[Tensor, Tensor]]:
     """Batches of clips and labels on the device, finished there."""
     config, manifest, design = training.config, training.clips.train, training.stepper.classifier.design
     device, targets = training.processes.device, torch.from_numpy(manifest.targets())
-    reading = batches(manifest, wanted, design, batch=config.train.batch, workers=config.data.workers)
-    while True:
-        began = time.monotonic()
-        reads: list[Read] = next(reading, [])
-        pace.waited += time.monotonic() - began
-        if not reads:
-            return
-        clips = [clip_of(read, 0, design, device) for read in reads]
-        yield torch.stack(clips), targets[[read.row for read in reads]].to(device)
+    workers = config.data.workers
+    with closing(batches(manifest, wanted, design, batch=config.train.batch, workers=workers)) as reading:
+        while True:
+            began = time.monotonic()
+            reads: list[Read] = next(reading, [])
+            pace.waited += time.monotonic() - began
+            if not reads:
+                return
+            clips = [clip_of(read, 0, design, device) for read in reads]
+            yield torch.stack(clips), targets[[read.row for read in reads]].to(device)
 
 
 def _say_pace(training: Training, step: int, pace: Pace, *, aloud: bool) -> None:

@@ -301,6 +301,15 @@ def test_signals_to_the_whole_group_stop_no_worker(program: subprocess.Popen[str
     assert (program.returncode, out.strip(), err) == (0, "29", "")
 
 
+def test_who_leaves_while_workers_read_takes_them_along() -> None:
+    """The batches are still referred to when Python ends, as by the traceback of what made it end."""
+    code = PROGRAM.replace("while not stop():", "sys.stderr = None; sys.exit(75)\n    while False:")
+    command = [sys.executable, "-c", code, str(MINI / "videos/train/VIRAT_S_000001/0.mp4")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 75, done.stderr
+    assert len(done.stdout.split()) == 2
+
+
 def test_workers_end_when_their_reader_is_killed(program: subprocess.Popen[str]) -> None:
     program.kill()
     out, _ = program.communicate(timeout=60)
