@@ -21,7 +21,7 @@ import torch
 from measure import Report, arguments, now, table
 
 from streamsal.actions.config import Config, config_of, read_toml
-from streamsal.actions.example import RECIPE, write_example
+from streamsal.actions.example import RECIPE, SCENES, write_example
 from streamsal.actions.judge import judge
 from streamsal.actions.train import train
 from streamsal.models.classifier import load, save
@@ -29,7 +29,8 @@ from streamsal.progress import Progress
 
 LEARNT, LOST = 0.9, 0.1  # macro F1, and how much of it the other order has to cost
 WAYS = ("natural", "shown legacy", "legacy")
-TINY = {"epochs": 1, "batch": 48}
+TINY = {"epochs": 1, "batch": 12}
+TINY_SCENES = {"train": range(2), "test": range(2, 3)}
 
 
 def recipe(folder: Path, order: str, seed: int, *, tiny: bool) -> Config:
@@ -86,13 +87,13 @@ def show(found: dict[int, dict[str, float]]) -> None:
 def main() -> None:
     parser = arguments(__doc__, rounds=None)
     parser.add_argument("--seeds", default="0,1,2", metavar="LIST", help="(default: 0,1,2)")
-    parser.add_argument("--tiny", action="store_true", help="one epoch, to see that it runs")
+    parser.add_argument("--tiny", action="store_true", help="one epoch of three scenes, to see that it runs")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: 1)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     report = Report(benchmark="moving", options=options)
     folder = options.work_dir / "moving"
-    write_example(folder)
+    write_example(folder, TINY_SCENES if options.tiny else SCENES)
     progress = Progress()
     found = {seed: measured(folder, seed, progress, tiny=options.tiny) for seed in map(int, options.seeds.split(","))}
     show(found)

@@ -75,6 +75,12 @@ def test_steps_of_training_are_measured_in_what_a_device_trains_with() -> None:
     assert list(report["refused"]) == ["bf16", "fp16"] and "on a CPU take 'fp32'" in report["refused"]["fp16"]
 
 
+def test_what_the_order_of_frames_costs_is_measured_in_three_ways(tmp_path: Path) -> None:
+    out, _ = benchmark("moving.py", "--tiny", "--seeds", "5", "--work-dir", tmp_path)
+    (facts,) = json.loads(out.splitlines()[-1])["seeds"].values()
+    assert all(0 <= facts[way] <= 1 for way in ("natural", "shown legacy", "legacy"))
+
+
 def result(device: str, rates: dict[int, float]) -> str:
     """A file as `streamsal bench --json` writes it; of each height the model's frames per second."""
     cases = [

@@ -9,15 +9,16 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
-from ..files import make_folder, replacing, write_bytes
+from ..files import make_folder, write_bytes, writing
 
 MOVES = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}  # (rows, columns)
 CLASSES = {f"{first}_then_{second}": (first, second) for first, second in itertools.permutations(MOVES, 2)}
@@ -71,16 +72,16 @@ class Motion:
     center: tuple[float, float]
 
 
-def write_example(folder: str | Path) -> list[Path]:
+def write_example(folder: str | Path, scenes: Mapping[str, range] = SCENES) -> list[Path]:
     """Writes the data set, RECIPE and GRID, and names what was written: the two configurations first.
 
     Raises WriteError.
     """
     folder = Path(folder)
     written = []
-    for part, scenes in SCENES.items():
+    for part, numbers in scenes.items():
         rows = []
-        for scene, name in itertools.product(scenes, CLASSES):
+        for scene, name in itertools.product(numbers, CLASSES):
             path = Path("clips", f"scene_{scene:02d}", f"{name}.mp4")
             make_folder((folder / path).parent)
             write_clip(folder / path, pictures(scene, name))
@@ -128,15 +129,18 @@ def motions(scene: int, name: str) -> list[Motion]:
 
 def write_clip(path: Path, film: NDArray[np.uint8]) -> None:
     """Writes RGB frames as H.264 with all of their colors, the same pictures on every call. Raises WriteError."""
-    with replacing(path) as part, av.open(part, "w", format="mp4") as container:
+    # Not by way of a file that is synced to disk and renamed: of hundreds that would take most of a minute.
+    with writing(path), av.open(path, "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=FRAME_RATE)
         video.width, video.height, video.pix_fmt = film.shape[2], film.shape[1], "yuv444p"
         # One thread and no macroblock tree: with either, x264 (as in av 18.1) writes other pictures in some runs.
         video.options = {"preset": "veryfast", "crf": "12", "threads": "1", "x264-params": "mbtree=0:rc-lookahead=0"}
         colors = {"dst_colorspace": Colorspace.ITU601, "dst_color_range": ColorRange.MPEG}
         video.codec_context.colorspace, video.codec_context.color_range = colors.values()
+        reformatter = VideoReformatter()  # one for all: each begins threads of its own
         for picture in film:
-            container.mux(video.encode(av.VideoFrame.from_ndarray(picture).reformat(format="yuv444p", **colors)))
+            frame = av.VideoFrame.from_ndarray(picture)
+            container.mux(video.encode(reformatter.reformat(frame, format="yuv444p", **colors)))
         container.mux(video.encode())
 
 

@@ -24,9 +24,7 @@ TEXT_ORDER = windows(example.WINDOW, example.WINDOW, 0.0, "legacy")[0].tolist()
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example, of fewer scenes."""
     found = tmp_path_factory.mktemp("example")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(example, "SCENES", {"train": range(3), "test": range(3, 4)})
-        example.write_example(found)
+    example.write_example(found, {"train": range(3), "test": range(3, 4)})
     return found
 
 

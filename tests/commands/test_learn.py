@@ -45,6 +45,17 @@ def here(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return trained
 
 
+def test_an_example_is_written_with_what_to_type_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--example", "moving"]) == 0
+    recipe, following = capsys.readouterr().out.splitlines()
+    assert (recipe, following.split()[:3]) == ("moving/recipe.toml", ["next:", "streamsal", "train"])
+    assert len(list(Path("moving").rglob("*.mp4"))) == 408
+    assert main(["train", "moving/order.toml", "--list"]) == 0
+
+
 def test_train_prints_the_classifier_and_says_that_it_is_done(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "config.toml", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
