@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from cluster import Cluster, running
 from program import TELLTALE, run
 from undisturbed import assert_as_undisturbed
@@ -54,6 +55,7 @@ def test_what_a_submission_left_undone_is_done_by_resume(cluster: Cluster, undis
     assert_as_undisturbed(half_done, undisturbed)
 
 
+@pytest.mark.slow  # a cluster of its own; that tasks are divided so is proved of the scripts, too
 def test_more_tasks_than_an_array_may_hold(cluster: Cluster, undisturbed: Path, tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes((undisturbed / "film.mp4").read_bytes())
     model = ("--model", TELLTALE, "--batch-size", "4", "--tasks", "6", "--throttle", "2")
