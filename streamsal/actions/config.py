@@ -15,7 +15,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..errors import MissingInput, UsageError
-from ..models.design import Design, ResizerKind
+from ..models.design import Architecture, Design
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +55,8 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """[model]: fields of models/design.py, and what training begins with.
+class Network(Architecture):
+    """[model]: the architecture, see models/design.py, and what training begins with.
 
     weights   a checkpoint of I3D or of a classifier, or the name of a published I3D (see `streamsal weights path`);
               logits of other classes are begun anew. Empty: all weights are drawn by `train.seed`
@@ -64,17 +64,6 @@ class Network:
     dropout   share of features that is dropped before the logits
     """
 
-    frames: int = 32
-    rate: float = 30.0
-    side_in: int = 56
-    side: int = 112
-    width: float = 1.0
-    pool_early: bool = False
-    resizer: ResizerKind = "2d"
-    blocks: int = 1
-    read: int = 0
-    apply: int = 0
-    legacy_layout: bool = False
     weights: str = ""
     freeze: Literal["none", "i3d"] = "none"
     dropout: float = 0.5
@@ -142,8 +131,7 @@ class Config:
 
     def design(self, classes: tuple[str, ...]) -> Design:
         """Raises BadInput where the numbers do not fit together."""
-        names = {field.name for field in fields(Design)}
-        model = {name: value for name, value in asdict(self.model).items() if name in names}
+        model = {field.name: getattr(self.model, field.name) for field in fields(Architecture)}
         return Design(classes=classes, colors=self.data.colors, order=self.data.order, **model)
 
     @property

@@ -13,38 +13,46 @@ LAST_TAP = 8  # a transformer may read and warp at nine places of its resizer, s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Design:
-    """A resizer in front of an I3D. Raises BadInput where the numbers do not fit together.
+class Architecture:
+    """What of a classifier a configuration chooses.
 
-    classes        names of the classes, in the order of the logits
     frames         of one clip; I3D averages over frames / 8 times at its end
     rate           frames per second that a clip is taken at from a film; clips of a data set are taken as they are
     side_in        height and width in pixels of the frames that the resizer gets
     side           of those that I3D sees
     width          factor on the number of channels of I3D; 1 is the published network
     pool_early     I3D's second pooling is there, as in the networks for 224 pixels; without it for 112 and less
-    channels       3: colors; 2: optical flow
     resizer        "none": bilinear. "2d": learned, every frame by itself; "3d": learned, over frames; "transformer":
                    "2d" with a spatial transformer, which reads at tap `read` and warps at tap `apply` (0 ... 8)
     blocks         residual blocks of the resizer
     legacy_layout  the transformer takes planes for frames, as the weights of the program it comes from want it
-    colors         "bgr" for weights that were trained with red and blue exchanged
-    order          "legacy": the frames of a clip in the order of their numbers as text, 0 1 10 11 ... 19 2 20
     """
 
-    classes: tuple[str, ...]
     frames: int = 32
     rate: float = 30.0
     side_in: int = 56
     side: int = 112
     width: float = 1.0
     pool_early: bool = False
-    channels: Literal[2, 3] = 3
     resizer: ResizerKind = "2d"
     blocks: int = 1
     read: int = 0
     apply: int = 0
     legacy_layout: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design(Architecture):
+    """A resizer in front of an I3D. Raises BadInput where the numbers do not fit together.
+
+    classes        names of the classes, in the order of the logits
+    channels       3: colors; 2: optical flow
+    colors         "bgr" for weights that were trained with red and blue exchanged
+    order          "legacy": the frames of a clip in the order of their numbers as text, 0 1 10 11 ... 19 2 20
+    """
+
+    classes: tuple[str, ...]
+    channels: Literal[2, 3] = 3
     colors: Literal["rgb", "bgr"] = "rgb"
     order: Literal["natural", "legacy"] = "natural"
 
