@@ -38,6 +38,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"needs {', '.join(missing)} (STREAMSAL_REQUIRE_NOTEBOOKS=1 turns this into a failure)")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their argument: what they hold may be another in each worker, which then disagree on names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """A worker takes a file at a time, with its fixtures; one of them takes all that needs the cluster."""
