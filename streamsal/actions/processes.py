@@ -5,6 +5,7 @@ One process alone is the same thing with a world of 1, in which nothing is ever 
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -87,6 +88,9 @@ def joined(device: str, environment: Mapping[str, str] | None = None) -> Iterato
     own = _own_device(device, int(environment.get("LOCAL_RANK", "0")))
     if own.type == "cuda":
         torch.cuda.set_device(own)
+    # Its functions have the group of the moment they are imported as a default, DistributedDataParallel imports them
+    # (PyTorch 2.11), and a gloo whose threads outlive the block may abort the process when Python ends.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo")
     try:
         yield Processes(rank=dist.get_rank(), world=world, device=own)
