@@ -7,6 +7,7 @@ This module opens no video and knows nothing of splits or training.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput, MissingInput
+from ..plan import counted
 
 CLASS_FILES = ("classes.txt", "class_map.json")  # of TinyVIRAT version 1 and 2, looked for beside the manifest
 
@@ -75,7 +77,8 @@ def read_manifest(path: str | Path, *, root: str | Path = "", classes: Sequence[
         raise BadInput(f"{path} lists no clips: name another manifest")
     repeated = [name for name, times in Counter(entry.id for entry in entries).items() if times > 1]
     if repeated:
-        raise BadInput(f"{path} has {len(repeated)} ids more than once, the first is {repeated[0]}: make them unique")
+        found = counted(len(repeated), "id")
+        raise BadInput(f"{path} has {found} more than once, the first is {repeated[0]}: make them unique")
     names = tuple(classes) if classes is not None else _classes_beside(path) or _classes_in(entries, path)
     folder = _folder_of_videos(entries, path, Path(root or path.parent))
     index = {name: number for number, name in enumerate(names)}
@@ -129,7 +132,10 @@ def _classes_beside(path: Path) -> tuple[str, ...]:
 def _classes_in(entries: list[_Entry], path: Path) -> tuple[str, ...]:
     names = tuple(sorted({label for entry in entries for label in entry.labels or ()}))
     if not names:
-        raise BadInput(f"{path} has no labels, and no {' or '.join(CLASS_FILES)} beside it: name a file of classes")
+        raise BadInput(
+            f"{path} has no labels (column labels of a csv, label in the entries of a json), "
+            f"and no {' or '.join(CLASS_FILES)} beside it: name a file of classes"
+        )
     return names
 
 
@@ -180,22 +186,32 @@ def _entry_of_tube(tube: dict[str, Any]) -> _Entry:
 
 
 def _csv_entries(path: Path) -> Iterator[_Entry]:
-    rows = csv.DictReader(_text(path).splitlines(), skipinitialspace=True)
-    header = [name.strip() for name in rows.fieldnames or ()]
-    if "path" not in header:
-        raise BadInput(f"{path} is no manifest: its first line has to name the columns, path and labels among them")
-    rows.fieldnames = header
-    for row in rows:
-        if None in row or not row["path"]:
-            raise BadInput(f"line {rows.line_num} of {path} does not fit its first line: {','.join(header)}")
-        labels = row.get("labels")
-        yield _Entry(
-            id=row.get("id") or row["path"],
-            path=row["path"],
-            labels=None if labels is None else tuple(filter(None, map(str.strip, re.split("[;|]", labels)))),
-            scene=row.get("scene") or _scene(row["path"]),
-            frames=None,
-        )
+    rows = csv.DictReader(io.StringIO(_text(path), newline=""), skipinitialspace=True, strict=True)
+    try:
+        header = [name.strip() for name in rows.fieldnames or ()]
+        if "path" not in header:
+            raise BadInput(
+                f"{path} is no manifest: its first line has to name the columns, separated by commas, "
+                "path and labels among them"
+            )
+        rows.fieldnames = header
+        for row in rows:
+            if None in row or not (row["path"] or "").strip():
+                raise BadInput(f"line {rows.line_num} of {path} does not fit its first line: {','.join(header)}")
+            yield _entry_of_row({name: text.strip() for name, text in row.items() if text is not None})
+    except csv.Error as error:
+        raise BadInput(f"{path} is no csv: {error}, in line {rows.reader.line_num} or above") from None
+
+
+def _entry_of_row(row: dict[str, str]) -> _Entry:
+    labels = row.get("labels")
+    return _Entry(
+        id=row.get("id") or row["path"],
+        path=row["path"],
+        labels=None if labels is None else tuple(filter(None, map(str.strip, re.split("[;|]", labels)))),
+        scene=row.get("scene") or _scene(row["path"]),
+        frames=None,
+    )
 
 
 def _scene(path: str) -> str:
@@ -208,15 +224,18 @@ def _scene(path: str) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise MissingInput(f"{path} cannot be read ({error.strerror}): name a manifest that is there") from None
+        raise MissingInput(f"{path} cannot be read ({error.strerror}): name a file that is there") from None
     except UnicodeDecodeError:
-        raise BadInput(f"{path} is no text in UTF-8") from None
+        raise BadInput(f"{path} is no text in UTF-8: save it as that") from None
+    if "\0" in text:
+        raise BadInput(f"{path} is no text: it has bytes of 0")
+    return text
 
 
 def _parsed(text: str, path: Path) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is no json: {error}") from None

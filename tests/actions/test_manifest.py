@@ -93,6 +93,16 @@ def test_a_byte_order_mark_of_a_spreadsheet_is_no_part_of_the_first_column(tmp_p
     assert labels(read_manifest(tmp_path / "my.csv")) == [["run"]]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_on_any_system_and_what_is_around_a_word_is_none_of_it(tmp_path: Path, end: str) -> None:
+    touched(tmp_path, "a.mp4", "b, c.mp4")
+    lines = ["path , labels, scene", "a.mp4 , run ; walk , s 0 ", '"b, c.mp4","fast, far\u2028run",s 0', ""]
+    (tmp_path / "my.csv").write_bytes(end.join(lines).encode())
+    found = read_manifest(tmp_path / "my.csv")
+    assert labels(found) == [["run", "walk"], ["fast, far\u2028run"]]
+    assert [(clip.id, clip.scene) for clip in found.clips] == [("a.mp4", "s 0"), ("b, c.mp4", "s 0")]
+
+
 def test_root_names_another_place_for_the_tree_or_for_bare_files(tmp_path: Path) -> None:
     manifest = written(tmp_path / "tiny_train.json", [{"path": "a.mp4", "label": ["x"]}])
     tree, bare = touched(tmp_path / "tree", "videos/train/a.mp4"), touched(tmp_path / "bare", "a.mp4")
@@ -150,7 +160,7 @@ def test_all_missing_files_are_counted_and_the_first_is_named(tmp_path: Path) ->
 def test_an_id_that_comes_twice_is_named(tmp_path: Path) -> None:
     touched(tmp_path, "a.mp4")
     manifest = written(tmp_path / "my.csv", "path,labels,id\na.mp4,x,1\na.mp4,x,2\na.mp4,x,1\n")
-    with pytest.raises(BadInput, match="1 ids more than once, the first is 1"):
+    with pytest.raises(BadInput, match="1 id more than once, the first is 1"):
         read_manifest(manifest)
 
 
@@ -169,6 +179,12 @@ def test_an_id_that_comes_twice_is_named(tmp_path: Path) -> None:
         ("my.csv", "", "its first line"),
         ("my.csv", "path,labels\n", "lists no clips"),
         ("my.csv", "path,labels\na.mp4,x\na.mp4,x,y,z\n", "line 3"),
+        ("my.csv", "path;labels\na.mp4;x\n", "separated by commas"),
+        ("my.csv", "path,label\na.mp4,x\n", "column labels of a csv"),
+        ("my.csv", 'path,labels\n"a.mp4,x\nb.mp4,x\n', "is no csv: unexpected end of data, in line 3 or above"),
+        ("my.csv", f"path,labels\na.mp4,{'x' * 200_000}\n", "is no csv: field larger than"),
+        ("my.csv", "path,labels\na.mp4,x\0y\n", "is no text"),
+        ("some.json", "[" * 100_000, "is no json"),
     ],
 )  # fmt: skip
 def test_what_is_no_manifest_is_named(tmp_path: Path, name: str, found: Any, says: str) -> None:
