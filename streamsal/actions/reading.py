@@ -139,6 +139,11 @@ class Reading(Dataset[_Decoded]):
         return _Decoded(wanted=wanted, windows=found, size=size, index=None if known else index)
 
 
+class Loader(DataLoader[_Decoded]):
+    def check_worker_number_rationality(self) -> None:
+        """PyTorch 2.11 warns of more workers than cores, in every epoch; a job with one core may well have two."""
+
+
 def batches(
     manifest: Manifest, wanted: Sequence[Wanted], design: Design, *, batch: int, workers: int = 0
 ) -> Generator[list[Read]]:
@@ -149,7 +154,7 @@ def batches(
     worker was killed.
     """
     workers = min(workers, -(-len(wanted) // batch))
-    loader = DataLoader(
+    loader = Loader(
         Reading(manifest, wanted, design, indexes=_indexes),
         batch_size=batch,
         num_workers=workers,

@@ -213,6 +213,12 @@ def test_a_thread_may_read_ahead(five: Manifest) -> None:
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.filterwarnings("error")
+def test_more_workers_than_cores_are_no_news(five: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0}, raising=False)
+    assert len(flat(batches(five, [Wanted(row=0)] * 2, EIGHT, batch=1, workers=2))) == 2
+
+
 def test_nothing_wanted_is_nothing_read(five: Manifest) -> None:
     assert list(batches(five, [], EIGHT, batch=4, workers=2)) == []
 
