@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
@@ -14,8 +15,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..errors import MissingInput, UsageError
+from ..errors import BadInput, MissingInput, UsageError
 from ..models.design import Architecture, Design
+from ..weights.assets import ASSETS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +136,14 @@ class Config:
         model = {field.name: getattr(self.model, field.name) for field in fields(Architecture)}
         return Design(classes=classes, colors=self.data.colors, order=self.data.order, **model)
 
+    def buildable(self, source: Path) -> Config:
+        """Itself; raises UsageError where no classifier can be built as `source` says."""
+        try:
+            self.design(("any",))
+        except BadInput as error:
+            raise UsageError(f"{source}: [model] {error}") from None
+        return self
+
     @property
     def judged_at_end(self) -> bool:
         return self.test.at_end and bool(self.data.test)
@@ -144,13 +154,15 @@ class Config:
 
 TABLES = {"data": Data, "model": Network, "train": Train, "test": Test}
 PATHS = {("data", "train"), ("data", "validation"), ("data", "test"), ("data", "classes"), ("data", "root")}
+LARGEST = 2**63 - 1  # of numbers that are handed on to PyTorch
+I3DS = [name for name in ASSETS if name.startswith("i3d_rgb_")]
 LEGACY = {"order": "legacy", "colors": "bgr", "split": "legacy", "short": "drop", "start": "first"}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Raises MissingInput, UsageError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise MissingInput(f"{path} cannot be read ({error.strerror}): name a configuration that is there") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -175,6 +187,9 @@ def config_of(found: Mapping[str, Any], source: Path) -> Config:
     model = tables["model"]
     if "/" in model.weights or "." in model.weights:
         model = replace(model, weights=str(source.parent.absolute() / model.weights))
+    elif model.weights and model.weights not in I3DS:
+        known = ", ".join(I3DS)
+        raise UsageError(f"{source}: [model] weights = {model.weights!r} is no published I3D ({known}) and no path")
     _check_numbers(data, model, tables["train"], tables["test"], source)
     return Config(data=data, model=model, train=tables["train"], test=tables["test"])
 
@@ -219,7 +234,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if get_origin(kind) is Literal:
         return value in get_args(kind) and not isinstance(value, bool)
     if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
@@ -232,9 +247,16 @@ def _described(kind: Any) -> str:
 
 
 def _check_numbers(data: Data, model: Network, train: Train, test: Test, source: Path) -> None:
+    if not data.train:
+        raise UsageError(f"{source}: [data] needs train")
+    if isinstance(data.validation, str) and not data.validation:
+        raise UsageError(f"{source}: data.validation is empty: it is a manifest, or a share of the training clips")
+    if not isinstance(data.validation, str) and not 0 < data.validation < 1:
+        raise UsageError(
+            f"{source}: data.validation = {data.validation:g} has to be more than 0, because the best epoch is chosen "
+            "by these clips, and less than 1"
+        )
     shares = {"data.flip": data.flip, "model.dropout": model.dropout, "train.momentum": train.momentum}
-    if not isinstance(data.validation, str):
-        shares["data.validation"] = data.validation
     if not isinstance(test.threshold, str):
         shares["test.threshold"] = test.threshold
     for name, value in shares.items():
@@ -246,6 +268,7 @@ def _check_numbers(data: Data, model: Network, train: Train, test: Test, source:
         positive["test.clips"] = test.clips
     not_negative = {"train.warmup": train.warmup, "train.weight_decay": train.weight_decay}
     not_negative |= {"train.clip_norm": train.clip_norm, "data.workers": data.workers, "train.seed": train.seed}
+    not_negative |= {"train.keep_minutes": train.keep_minutes}
     for name, value in [*positive.items(), *not_negative.items()]:
-        if not value >= 0 or (name in positive and value == 0):  # nan is neither
+        if not 0 <= value <= LARGEST or (name in positive and value == 0):
             raise UsageError(f"{source}: {name} = {value:g} makes no sense")

@@ -32,10 +32,13 @@ def train(arguments: argparse.Namespace) -> int:
     source = Path(arguments.config)
     folder = Path(arguments.output or f"{source.stem}.training")
     grid = read_grid(source)
+    if (arguments.wait or arguments.json) and not arguments.summary:
+        raise UsageError("--wait and --json belong to --summary: add it, or leave them out")
     if grid is None:
         if arguments.list or arguments.summary or arguments.index is not None:
             raise UsageError(f"{source} has no table [grid], so it is one training: leave the options of grids out")
-        return _train(arguments, [(folder, config_of(changed(read_toml(source), arguments.set), source))])
+        config = config_of(changed(read_toml(source), arguments.set), source).buildable(source)
+        return _train(arguments, [(folder, config)])
     if taken := {text.partition("=")[0] for text in arguments.set} & set(grid.axes):
         raise UsageError(f"{source}: {taken.pop()} is an axis of [grid], so --set cannot change it")
     grid = replace(grid, base=changed(grid.base, arguments.set))

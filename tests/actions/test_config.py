@@ -51,7 +51,16 @@ def test_whole_numbers_are_numbers_and_truth_is_none() -> None:
         ({"data": {"train": "a", "workers": -1}}, "data.workers = -1 makes no sense"),
         ({"train": {"batch": 0}}, "train.batch = 0 makes no sense"),
         ({"train": {"seed": -1}}, "train.seed = -1 makes no sense"),
-        ({"train": {"lr": float("nan")}}, "train.lr = nan makes no sense"),
+        ({"train": {"lr": float("nan")}}, "[train] lr = NaN: it has to be a number"),
+        ({"train": {"warmup": float("inf")}}, "[train] warmup = Infinity: it has to be a number"),
+        ({"model": {"width": float("inf")}}, "[model] width = Infinity: it has to be a number"),
+        ({"train": {"batch": 10**20}}, "train.batch = 1e+20 makes no sense"),
+        ({"train": {"keep_minutes": -1}}, "train.keep_minutes = -1 makes no sense"),
+        ({"data": {"train": ""}}, "[data] needs train"),
+        ({"data": {"train": "a", "validation": ""}}, "data.validation is empty"),
+        ({"data": {"train": "a", "validation": 0}}, "data.validation = 0 has to be more than 0"),
+        ({"data": {"train": "a", "validation": 1}}, "less than 1"),
+        ({"model": {"weights": "i3d_rgb_charade"}}, "is no published I3D (i3d_rgb_imagenet, i3d_rgb_charades)"),
         ({"test": {"clips": 0}}, "test.clips = 0 makes no sense"),
         ({"test": {"clips": "some"}}, 'it has to be a whole number or "all"'),
         ({"test": {"threshold": 2}}, "test.threshold = 2 has to be between 0 and 1"),
@@ -89,6 +98,9 @@ def test_the_design_is_that_of_model_and_data_together() -> None:
     assert design.classes == ("a", "b")
     with pytest.raises(BadInput, match="frames = 12"):
         given("model", frames=12).design(("a",))
+    with pytest.raises(UsageError, match=r"^/data/tiny\.toml: \[model\] frames = 12"):
+        given("model", frames=12).buildable(SOURCE)
+    assert config.buildable(SOURCE) is config
 
 
 def test_a_file_that_is_not_there_or_no_toml_is_said_to_be_so(tmp_path: Path) -> None:
@@ -98,6 +110,11 @@ def test_a_file_that_is_not_there_or_no_toml_is_said_to_be_so(tmp_path: Path) ->
         (tmp_path / "bad.toml").write_bytes(content)
         with pytest.raises(UsageError, match=r"bad\.toml is no TOML"):
             read_toml(tmp_path / "bad.toml")
+
+
+def test_a_mark_that_windows_puts_before_a_text_is_none_of_it(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbf[data]\r\ntrain = 'a'\r\n")
+    assert read_toml(tmp_path / "a.toml") == {"data": {"train": "a"}}
 
 
 def test_settings_are_read_without_torch() -> None:

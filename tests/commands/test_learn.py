@@ -87,6 +87,8 @@ def test_settings_are_values_of_toml_or_texts() -> None:
     [
         ("config.toml --index 1", "has no table [grid]"),
         ("config.toml --summary", "has no table [grid]"),
+        ("config.toml --wait", "--wait and --json belong to --summary"),
+        ("config.toml --set model.frames=12", "config.toml: [model] frames = 12"),
         ("config.toml --set train.speed=1", "has no setting 'speed'"),
         ("config.toml --set trian.lr=1", "did you mean train?"),
         ("grid.toml --index 4", "has cells 0 to 3, no cell 4"),
