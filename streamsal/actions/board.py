@@ -43,8 +43,17 @@ class Board:
         for name in ("loss", "lr", "clips_per_second"):
             self._writer.add_scalar(f"train/{name}", facts[name], step)
 
-    def epoch(self, step: int, scores: Scores, classifier: Classifier, manifest: Manifest, rows: Sequence[int]) -> None:
-        """Scores of validation, and what becomes of the middle frames of its first clips."""
+    def epoch(
+        self,
+        step: int,
+        loss: float,
+        scores: Scores,
+        classifier: Classifier,
+        manifest: Manifest,
+        rows: Sequence[int],
+    ) -> None:
+        """Loss and scores of validation, and what becomes of the middle frames of its first clips."""
+        self._writer.add_scalar("validation/loss", loss, step)
         for name, value in scores.to_dict().items():
             if name not in ("clips", "classes"):
                 self._writer.add_scalar(f"validation/{name}", value, step)

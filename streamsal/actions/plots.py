@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BadInput, MissingInput, UsageError
+from ..extras import need
 from ..files import write_bytes
 from .predictions import Predictions
 from .scores import Scores
@@ -137,24 +138,27 @@ def plot_resized(strips: Sequence[Strip], path: Path, *, shown: int = 6) -> Path
 
 
 def plot_log(log: Path, path: Path) -> Path:
-    """Loss above, scores of validation below, over epochs; the best epoch is marked.
+    """Loss of training and validation above, scores of validation below, over epochs; the best epoch is marked.
 
     `log`: log.jsonl of a training. Raises MissingInput, BadInput where it holds nothing yet.
     """
     steps, epochs = _lines_of(log)
     per_epoch = epochs[-1]["step"] / epochs[-1]["epoch"] if epochs else 1
+    ends, validated = [line["epoch"] for line in epochs], [line["validation"] for line in epochs]
     figure = _figure(7.5, 5.5)
     above, below = figure.subplots(2, 1, sharex=True)
-    above.plot([line["step"] / per_epoch for line in steps], [line["loss"] for line in steps], color=GRAY)
-    above.set(ylabel="loss of training")
-    above.set_title("Loss and validation of a training", loc="left")
-    for name, (label, color, marker) in CURVES.items() if epochs else ():
-        values = [line["validation"][name] for line in epochs]
-        below.plot([line["epoch"] for line in epochs], values, color=color, marker=marker, markersize=4, label=label)
+    above.plot([line["step"] / per_epoch for line in steps], [line["loss"] for line in steps], c=GRAY, label="training")
+    if epochs:
+        above.plot(ends, [each["loss"] for each in validated], "D-", c=VERMILION, markersize=4, label="validation")
+        for name, (label, color, marker) in CURVES.items():
+            below.plot(ends, [each[name] for each in validated], f"{marker}-", c=color, markersize=4, label=label)
+    above.legend(frameon=False, fontsize=9)
+    above.set(ylabel="loss")
+    above.set_title("Loss and scores of a training", loc="left")
     best = [line["epoch"] for line in epochs if line["best"]]
     for one in (above, below):
         if best:
-            one.axvline(best[-1], color=VERMILION, linestyle=":", label=f"best epoch: {best[-1]}")
+            one.axvline(best[-1], color="black", linestyle=":", label=f"best epoch: {best[-1]}")
         _plain(one)
         one.grid(color=PALE)
     below.set(ylim=(0, 1), ylabel="score on validation", xlabel="epochs" if epochs else "steps")
@@ -197,10 +201,9 @@ def _threshold(scores: Scores) -> str:
 
 def _figure(width: float, height: float) -> Any:
     """In inches. Raises UsageError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError("pictures need matplotlib: pip install 'streamsal[train]'") from None
+    need("train", "drawing", "matplotlib")
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")  # not pyplot, which keeps figures alive
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import UsageError
+from ..extras import need
 from .predictions import Predictions
 
 OVERALL = ("f1_macro", "f1_micro", "f1_samples", "exact_match", "hamming", "map", "map_all")
@@ -143,8 +144,7 @@ def _best_threshold(probability: NDArray[np.float32], target: NDArray[np.uint8])
 
 
 def _torchmetrics() -> Any:
-    try:
-        from torchmetrics.functional import classification
-    except ImportError:
-        raise UsageError("scores need torchmetrics: pip install 'streamsal[train]'") from None
+    need("train", "scoring clips", "torchmetrics")
+    from torchmetrics.functional import classification
+
     return classification

@@ -9,7 +9,6 @@ step, loss, lr, clips_per_second, waits_for), or of an epoch (epoch, step, valid
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import time
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from ..devices import resolve_dtype
 from ..errors import DeviceError, Held, MissingInput, UsageError
+from ..extras import need
 from ..files import make_folder, write_bytes, writing
 from ..locks import lock
 from ..models.classifier import Classifier, begin_with, save
@@ -85,7 +85,7 @@ def train(
     `resume`: "auto": from last.pt if it is there; "no": from the beginning; or another training's last.pt. Raises
     Stopped when asked to, Held where another copy trains into the folder, and what reading and writing raise.
     """
-    _check_extras()
+    need("train", "training", "torchmetrics", "tensorboard")
     folder, processes, progress = Path(folder), processes or Processes(), progress or Progress(quiet=True)
     with _alone_in(folder, processes):
         clips = processes.first_does(lambda: clips_of(config, folder))
@@ -304,10 +304,12 @@ def _validate(training: Training) -> None:
             facts = {"epoch": epoch, "scores": scores.to_dict(), "thresholds": thresholds.tolist()}
             save(training.folder / "best.pt", stepper.classifier, **facts, config=config.to_dict())
             predictions.save(training.folder / "validation.h5")
-    overall = {name: value for name, value in scores.to_dict().items() if name != "classes"}
+    loss = float(stepper.loss(torch.from_numpy(predictions.logits), torch.from_numpy(predictions.targets)))
+    overall = {"loss": round(loss, 6), **scores.to_dict()}
+    del overall["classes"]
     _log(training, step, {"validation": overall, "best": best})
     if training.board:
-        training.board.epoch(step, scores, stepper.classifier, clips.validation, clips.validation_rows)
+        training.board.epoch(step, loss, scores, stepper.classifier, clips.validation, clips.validation_rows)
     said = f"{config.train.best_by} {score:.4f}, best {place.best:.4f} in epoch {place.best_epoch}"
     training.progress.say(f"{training.name}: {said}")
     training.place = replace(place, epoch=epoch, step=0)
@@ -345,9 +347,3 @@ def _board(training: Training) -> Iterator[None]:
     step = training.place.epoch * steps + training.place.step
     with Board(training.folder / "tensorboard", from_step=step, device=training.processes.device) as training.board:
         yield
-
-
-def _check_extras() -> None:
-    for package in ("torchmetrics", "tensorboard"):
-        if importlib.util.find_spec(package) is None:
-            raise UsageError(f"training needs {package}: pip install 'streamsal[train]'")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..errors import UsageError
+from ..extras import need
 
 Document = Mapping[str, Any]
 OLDEST = "1.29"  # from which backoffLimitPerIndex, maxFailedIndexes and podReplacementPolicy need no feature gate
@@ -184,9 +184,8 @@ def _wrong_container(container: Document, pod: Document) -> Iterator[str]:
 
 def modules() -> tuple[Any, Any]:
     """kubernetes_validate and yaml, which comes with it. Raises UsageError."""
-    try:
-        import kubernetes_validate
-        import yaml
-    except ImportError:
-        raise UsageError("manifests need kubernetes-validate: pip install 'streamsal[k8s]'") from None
+    need("k8s", "writing manifests", "kubernetes_validate")
+    import kubernetes_validate
+    import yaml
+
     return kubernetes_validate, yaml

@@ -46,12 +46,17 @@ def test_curves_scores_pictures_and_thetas_are_there(tmp_path: Path, manifest: M
     )
     with Board(tmp_path / "tb", from_step=0, device=CPU) as board:
         board.step(1, {"loss": 0.5, "lr": 0.001, "clips_per_second": 12.0, "waits_for": "model"})
-        board.epoch(2, scores(), Classifier(design), manifest, [0, 2])
+        board.epoch(2, 0.25, scores(), Classifier(design), manifest, [0, 2])
     found = written(tmp_path / "tb")
     tags = found.Tags()
-    assert {"train/loss", "train/lr", "train/clips_per_second", "validation/f1_macro", "validation/map"} <= {
-        *tags["scalars"]
-    }
+    assert {
+        "train/loss",
+        "train/lr",
+        "train/clips_per_second",
+        "validation/loss",
+        "validation/f1_macro",
+        "validation/map",
+    } <= {*tags["scalars"]}
     assert (found.Scalars("train/loss")[0].step, found.Scalars("train/loss")[0].value) == (1, 0.5)
     (picture,) = found.Images("resizer/before_after")
     assert (picture.width, picture.height) == (2 * (28 + 2 * GAP_PX), 2 * (28 + 2 * GAP_PX))

@@ -110,7 +110,7 @@ def log_of(tmp_path: Path, n_epochs: int) -> Path:
     lines: list[dict[str, Any]] = []
     for epoch in range(1, n_epochs + 1):
         lines += [{"epoch": epoch, "step": 2 * epoch - 1 + k, "loss": 1 / (epoch + k), "lr": 0.1} for k in (0, 1)]
-        scores = {"f1_macro": 0.1 * epoch, "f1_micro": 0.5, "map": 0.3}
+        scores = {"loss": 0.5, "f1_macro": 0.1 * epoch, "f1_micro": 0.5, "map": 0.3}
         lines.append({"epoch": epoch, "step": 2 * epoch, "validation": scores, "best": epoch < 3})
     (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines[:-1] or lines))
     return tmp_path / "log.jsonl"
@@ -145,6 +145,6 @@ def test_the_same_picture_every_time(tmp_path: Path) -> None:
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UsageError, match=r"pip install 'streamsal\[train\]'"):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UsageError, match=r"needs matplotlib: pip install 'streamsal\[train\]'"):
         plot_classes(RIGHT[1], tmp_path / "c.png")

@@ -121,8 +121,8 @@ def test_without_clips_there_is_nothing_to_score() -> None:
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchmetrics.functional", None)
-    with pytest.raises(UsageError, match=r"pip install 'streamsal\[train\]'"):
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    with pytest.raises(UsageError, match=r"needs torchmetrics: pip install 'streamsal\[train\]'"):
         scored(predictions_of([[0.5]], [[1]]))
 
 

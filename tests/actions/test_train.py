@@ -8,6 +8,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from program import end, start, wait_until
@@ -75,9 +76,10 @@ def test_a_training_leaves_a_classifier_its_scores_and_a_log(made: Path) -> None
     assert [line["epoch"] for line in validated] == [1, 2] and validated[0]["best"]
     best = next(line for line in validated if line["epoch"] == facts["epoch"])
     assert facts["scores"]["f1_macro"] == best["validation"]["f1_macro"]
-    assert set(Predictions.load(folder / "validation.h5").ids) == set(
-        json.loads((folder / "split.json").read_text())["validation"]
-    )
+    found = Predictions.load(folder / "validation.h5")
+    assert set(found.ids) == set(json.loads((folder / "split.json").read_text())["validation"])
+    surprise = -np.log(np.where(found.targets, found.probabilities, 1 - found.probabilities)).mean()
+    assert best["validation"]["loss"] == pytest.approx(surprise, abs=1e-5)
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
