@@ -178,8 +178,7 @@ def config_of(found: Mapping[str, Any], source: Path) -> Config:
     tables = {}
     for name, of in TABLES.items():
         given = found.get(name, {})
-        if not isinstance(given, Mapping):
-            raise UsageError(f"{source}: {name} is a table: write [{name}]")
+        check_table(name, given, source)
         tables[name] = _table(of, given, f"{source}: [{name}]")
     data = with_legacy(tables["data"], found.get("data", {}), source)
     here = {key: getattr(data, key) for table, key in PATHS if isinstance(getattr(data, key), str)}
@@ -202,6 +201,11 @@ def with_legacy(data: Data, given: Mapping[str, Any], source: Path) -> Data:
         if given.get(key, value) != value:
             raise UsageError(f"{source}: [data] legacy = true means {key} = {value!r}: leave one of them out")
     return replace(data, **LEGACY)
+
+
+def check_table(name: str, given: object, source: Path) -> None:
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{source}: {name} is a table: write [{name}]")
 
 
 def check_names(where: str, what: str, found: Mapping[str, Any], known: Mapping[str, Any]) -> None:

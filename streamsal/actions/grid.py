@@ -6,7 +6,6 @@ alone. Trains nothing and imports no torch; what a cell has reached is read from
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import operator
@@ -22,7 +21,8 @@ from ..errors import BadInput, IncompleteRun, PlanMismatch, UsageError
 from ..heartbeat import HEARTBEAT_SECONDS
 from ..plan import array_spec, counted
 from ..tables import print_facts
-from .config import TABLES, Config, config_of, read_toml
+from .config import TABLES, Config, check_table, config_of, read_toml
+from .log import read_log
 
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
@@ -157,6 +157,8 @@ def read_grid(path: Path) -> Grid | None:
     if not isinstance(found["grid"], dict):
         raise UsageError(f"{path}: grid is a table: write [grid]")
     base = {name: table for name, table in found.items() if name != "grid"}
+    for name, table in base.items():
+        check_table(name, table, path)
     given = dict(found["grid"])
     where = given.pop("where", [])
     if not (isinstance(where, list) and all(isinstance(text, str) for text in where)):
@@ -249,7 +251,7 @@ def summary(folder: Path, grid: Grid) -> list[Row]:
 def row_of(folder: Path, cell: Cell) -> Row:
     """What the files of a training in `folder` say of this cell; a line that was cut off does not count."""
     _check_same(folder, cell)
-    epochs = [line for line in _lines(folder / "log.jsonl") if "validation" in line]
+    epochs = [line for line in read_log(folder / "log.jsonl") if "validation" in line]
     tested = _read_json(folder / "test" / "metrics.json")
     begun = (folder / "config.json").exists()
     if not epochs:
@@ -278,29 +280,20 @@ def _check_same(folder: Path, cell: Cell) -> None:
     now = cell.config.to_dict()
     for key in cell.values:
         table, _, name = key.partition(".")
-        if (then := found[table].get(name)) != now[table][name]:
+        if (then := found.get(table, {}).get(name)) != now[table][name]:
             raise PlanMismatch(
                 f"{folder} was trained with {key} = {json.dumps(then)}, and now its cell has "
                 f"{json.dumps(now[table][name])}: set the grid back, or choose another folder with -o"
             )
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            yield json.loads(line)
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     """Nothing where there is no such file, or half of one."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def print_summary(rows: Sequence[Row], *, as_json: bool = False) -> None:

@@ -132,6 +132,12 @@ def test_wrong_files_are_said_in_one_sentence(text: str, said: str, tmp_path: Pa
     assert said in str(refused.value) and str(path) in str(refused.value) and "\n" not in str(refused.value)
 
 
+def test_what_is_no_table_below_an_axis_is_named(tmp_path: Path) -> None:
+    (tmp_path / "grid.toml").write_text("train = 3\n[grid]\ntrain.lr = [1]")
+    with pytest.raises(UsageError, match=r"grid\.toml: train is a table: write \[train\]"):
+        read_grid(tmp_path / "grid.toml")
+
+
 def test_keys_with_and_without_quotes_are_the_same(tmp_path: Path) -> None:
     quoted = read_grid(written(tmp_path, '[grid]\n"model.read" = [0, 1]\n"model.apply" = [1]'))
     plain = read_grid(written(tmp_path, "[grid]\nmodel.read = [0, 1]\nmodel.apply = [1]"))
@@ -182,7 +188,7 @@ def trained(folder: Path, grid: Grid, index: int, scores: list[float], *, tested
     for epoch, score in enumerate(scores, 1):
         said = {"f1_macro": score, "f1_micro": 0.5, "map": 0.25}
         lines.append({"epoch": epoch, "step": epoch, "validation": said, "best": best[epoch - 1]})
-    (cell / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines) + '{"epoch": 3, "val')
+    (cell / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines) + '3\n{"epoch": 3, "val')
     if tested is not None:
         (cell / "test").mkdir()
         (cell / "test" / "metrics.json").write_text(json.dumps({"f1_macro": tested, "f1_micro": 0.5, "map": 0.25}))
@@ -202,6 +208,18 @@ def test_a_summary_says_of_each_cell_how_far_it_is_and_what_its_best_epoch_is_wo
     assert [row.test.get("f1_macro") for row in rows] == [None, 0.9, None, None, None]
     with pytest.raises(IncompleteRun, match="2 of 5 cells done; cells not done: 2-4"):
         check_complete(tmp_path, rows)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"train": {}}'])
+def test_a_damaged_file_of_settings_is_of_another_cell_or_of_none(tmp_path: Path, text: str) -> None:
+    grid = grid_of({"train.seed": [3]})
+    trained(tmp_path, grid, 0, [0.7, 0.8])
+    (tmp_path / "0000" / "config.json").write_text(text)
+    if "train" in text:
+        with pytest.raises(PlanMismatch, match="was trained with train.seed = null"):
+            summary(tmp_path, grid)
+    else:
+        assert [row.state for row in summary(tmp_path, grid)] == ["done"]
 
 
 def test_a_cell_to_be_judged_at_its_end_is_not_done_before(tmp_path: Path) -> None:
