@@ -8,8 +8,8 @@ Thresholds come from validation, never from the clips that are judged.
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import importlib.util
 import io
 import json
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ from torch.nn import functional
 from .. import __version__
 from ..devices import resolve_dtype
 from ..errors import BadInput, MissingInput, UsageError
+from ..extras import need
 from ..files import make_folder, write_bytes, writing
 from ..models.classifier import Classifier, load
 from ..progress import Progress
@@ -35,6 +36,7 @@ from ..weights.cache import file_sha256
 from . import plots as draw
 from . import split
 from .config import Config, Test, config_of
+from .log import read_log
 from .manifest import Manifest, read_manifest
 from .predict import as_in_use, clip_of, predict
 from .predictions import NPY, Predictions, write_answer, write_npy
@@ -102,7 +104,8 @@ def judge(
         raise UsageError(f"{known.file} comes without thresholds that were tuned on validation: take a number")
     clips, where = _clips(known, manifest)
     labeled = all(clip.labeled for clip in clips.clips)
-    _check_extras(["torchmetrics"] * labeled + ["matplotlib"] * (labeled and plots))
+    if labeled:
+        need("train", "scoring clips", "torchmetrics", *["matplotlib"] * plots)
     if workers is None:
         workers = known.config.data.workers if known.config else WORKERS
 
@@ -157,10 +160,12 @@ def _config(path: Path, facts: Mapping[str, Any]) -> Config | None:
     """That of the folder, which may name other places for the same data by now, else the one in the classifier."""
     if not path.is_file():
         return config_of(facts["config"], path) if "config" in facts else None
-    try:
-        return config_of(json.loads(path.read_bytes()), path)
-    except ValueError:
-        raise BadInput(f"{path} is no configuration of a training: put it back, or remove it") from None
+    found = None
+    with contextlib.suppress(ValueError):
+        found = json.loads(path.read_bytes())
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} is no configuration of a training: put it back, or remove it")
+    return config_of(found, path)
 
 
 def _clips(known: Trained, manifest: str | Path) -> tuple[Manifest, str]:
@@ -177,13 +182,6 @@ def _clips(known: Trained, manifest: str | Path) -> tuple[Manifest, str]:
     if found is None:
         raise UsageError(f"the training of {known.file} names no clips for testing: give --manifest")
     return found, config.data.test
-
-
-def _check_extras(packages: list[str]) -> None:
-    """Before hours are spent on what they are needed for."""
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise UsageError(f"scores and their pictures need {package}: pip install 'streamsal[train]'")
 
 
 def _judged(predictions: Predictions, test: Test, tuned: NDArray[np.float32] | None) -> Judged:
@@ -223,7 +221,7 @@ def _draw(folder: Path, known: Trained, clips: Manifest, judged: Judged, device:
     if known.classifier.design.resizer != "none":
         draw.plot_resized(strips_of(known.classifier, clips, device), folder / "resized.png")
     log = known.file.parent / "log.jsonl"
-    if log.is_file():
+    if any("loss" in line for line in read_log(log)):
         draw.plot_log(log, folder / "training.png")
 
 

@@ -216,7 +216,7 @@ def test_a_damaged_file_of_settings_is_of_another_cell_or_of_none(tmp_path: Path
     trained(tmp_path, grid, 0, [0.7, 0.8])
     (tmp_path / "0000" / "config.json").write_text(text)
     if "train" in text:
-        with pytest.raises(PlanMismatch, match="was trained with train.seed = null"):
+        with pytest.raises(PlanMismatch, match=r"was trained with train\.seed = null"):
             summary(tmp_path, grid)
     else:
         assert [row.state for row in summary(tmp_path, grid)] == ["done"]

@@ -214,9 +214,10 @@ def test_what_was_never_tuned_cannot_be_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_damaged_configuration_is_named(trained: Path) -> None:
-    (trained / "config.json").write_text("{")
-    with pytest.raises(BadInput, match=r"config\.json"):
-        trained_in(trained)
+    for text in ("{", "[]"):
+        (trained / "config.json").write_text(text)
+        with pytest.raises(BadInput, match=r"config\.json is no configuration of a training"):
+            trained_in(trained)
 
 
 def test_who_is_asked_to_stop_writes_nothing(trained: Path) -> None:
