@@ -129,8 +129,8 @@ def test_spec_agrees_with_table_and_results(name: str) -> None:
     for frame_rate in (1, 10, 23.976, 25, 60, 240):
         window = spec.window(frame_rate)
         assert spec.state == "window" or window.past == window.future == 0
-    values = run(model, small_clip(name, 5), range(5))
-    assert list(values) == list(range(5))
+    values = run(model, small_clip(name, 3), range(3))
+    assert list(values) == list(range(3))
     assert all(list(value) == [output.name for output in spec.outputs] for value in values.values())
     assert all(array.dtype == np.float32 for value in values.values() for array in value.values())
 
@@ -143,21 +143,27 @@ def test_shard_with_warm_up_equals_unsplit(name: str, frame_rate: float) -> None
         assert model.spec.window(frame_rate) == model.spec.window(25.0)  # so one rate shows it all
         return
     window = model.spec.window(frame_rate)
-    n = window.length + (6 if name in NETWORKS else 26)
     cut = window.past + 3
+    if name in NETWORKS:  # shards that have nothing before them, a part of their warm-up, and all of it
+        n, shards = window.length + 6, [(0, 1), (1, 3), (cut, window.length + 6)]
+        asked = [0, 1, 2, cut, cut + 1, n - 1]
+    else:
+        n, shards = window.length + 26, list(pairwise([0, 1, cut, cut + 1, window.length + 26]))
+        asked = list(range(n))
     clip = small_clip(name, n, cut=cut)
-    whole = run(model, clip, range(n), frame_rate=frame_rate)
-    assert list(whole) == list(range(n))
-    for start, stop in pairwise([0, 1, cut, cut + 1, n]):
+    whole = run(model, clip, range(n), frame_rate=frame_rate, wanted=asked)
+    assert whole.keys() >= set(asked)
+    for start, stop in shards:
         seen = range(max(0, start - window.past), min(n, stop + window.future))
-        part = run(model, clip, seen, frame_rate=frame_rate, wanted=range(start, stop))
-        for frame in range(start, stop):
+        wanted = [frame for frame in asked if start <= frame < stop]
+        part = run(model, clip, seen, frame_rate=frame_rate, wanted=wanted)
+        for frame in wanted:
             assert_equal(part[frame], whole[frame], f"frame {frame} of shard [{start}, {stop})")
 
 
 @EVERY_MODEL
 def test_batch_size_changes_only_the_last_places(name: str) -> None:
-    n, many_slots = (6, 5) if name in NETWORKS else (40, 16)
+    n, many_slots = (4, 3) if name in NETWORKS else (40, 16)
     model, clip = built(name), small_clip(name, n)
     one, many = run(model, clip, range(n), slots=1), run(model, clip, range(n), slots=many_slots)
     for frame in range(n):
@@ -168,7 +174,7 @@ def test_batch_size_changes_only_the_last_places(name: str) -> None:
 @EVERY_MODEL
 def test_jump_in_frame_numbers_ends_the_state(name: str) -> None:
     model, clip = built(name), small_clip(name, 60)
-    runs = [range(3, 8), range(11, 14)] if name in NETWORKS else [range(3, 21), range(24, 44), range(57, 60)]
+    runs = [range(2, 5), range(7, 9)] if name in NETWORKS else [range(3, 21), range(24, 44), range(57, 60)]
     frames = [frame for run_of_frames in runs for frame in run_of_frames]
     jumped = run(model, clip, frames, first_rank=0)
     assert list(jumped) == frames
@@ -189,7 +195,7 @@ def test_any_frame_size_gives_normalized_maps_or_is_refused(name: str, size: tup
         with pytest.raises(UsageError, match=rf"clip: frames of {size[1]}x{size[0]} px are too small for {name}"):
             check_size("clip", *size, model.spec)
         return
-    n = 2 if name in NETWORKS else 6
+    n = 1 if name in NETWORKS else 6
     maps = predict(numbered_clip(n, *size), model=model, device="cpu", dtype="fp32", batch_size=n)
     assert maps.shape == (n, *size)
     assert_maps(model, maps)
