@@ -116,7 +116,7 @@ def begin_with(classifier: Classifier, weights: str | Path, say: Callable[[str],
         classes, own = len(entries["logits.conv3d.weight"]), len(classifier.design.classes)
     if classes != own:
         say(f"{path.name} knows other classes: the logits begin anew")
-        entries |= _part(classifier.i3d.state_dict(), "logits.", whole_keys=True)
+        entries |= {key: value for key, value in classifier.i3d.state_dict().items() if key.startswith("logits.")}
     _fill(classifier.i3d, "the I3D of this design", entries, str(path))
     wanted = classifier.resizer.state_dict()
     if {key: value.shape for key, value in resizer.items()} == {key: value.shape for key, value in wanted.items()}:
@@ -164,6 +164,8 @@ def design_of_pair(
     reads = told.pop("reads")
     if told["resizer"] == "transformer":
         told |= {"legacy_layout": not natural} | _taps(resizer, reads, read, apply)
+    elif (read, apply) != (None, None):
+        raise UsageError(f"{resizer} has no transformer: leave --read and --apply out")
     return Design(**told, **fields)
 
 
@@ -204,9 +206,9 @@ def write_pair(classifier: Classifier, prefix: str | Path) -> list[Path]:
     return written
 
 
-def design_of(path: Path) -> Design:
-    """The design in a classifier's file. Raises BadInput, MissingInput."""
-    return _design_in(checkpoints.read(path), str(path))
+def design_of(source: str | Path | Mapping[str, Any]) -> Design:
+    """The design in a classifier's file, or in what such a file holds. Raises BadInput, MissingInput."""
+    return _design_in(*_found(source))
 
 
 def template(design: Design) -> dict[str, Tensor]:
@@ -225,13 +227,15 @@ def _fill(part: nn.Module, name: str, found: Mapping[str, Any], where: str) -> N
     part.load_state_dict(checkpoints.fitted(name, found, part.state_dict(), where))
 
 
-def _part(weights: Mapping[str, Tensor], prefix: str, *, whole_keys: bool = False) -> dict[str, Tensor]:
-    found = {key: value for key, value in weights.items() if key.startswith(prefix)}
-    return found if whole_keys else {key.removeprefix(prefix): value for key, value in found.items()}
+def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
 def _design_in(found: Mapping[str, Any], where: str) -> Design:
     if found.get("format") != FORMAT or not isinstance(found.get("weights"), Mapping):
         what = checkpoints.identity(found) or f"something unknown ({len(found)} entries)"
         raise BadInput(f"{where} is no classifier of clips: it is {what}")
-    return Design.from_dict(found["design"])
+    try:
+        return Design.from_dict(found.get("design"))
+    except BadInput as error:
+        raise BadInput(f"{where} holds no design of a classifier: {error}") from error

@@ -9,6 +9,9 @@ from typing import Any, Literal, get_args
 from ..errors import BadInput
 
 ResizerKind = Literal["none", "2d", "3d", "transformer"]
+ColorOrder = Literal["rgb", "bgr"]
+FrameOrder = Literal["natural", "legacy"]
+CHOICES = {"resizer": get_args(ResizerKind), "colors": get_args(ColorOrder), "order": get_args(FrameOrder)}
 LAST_TAP = 8  # a transformer may read and warp at nine places of its resizer, see models/resizer.py
 
 
@@ -53,8 +56,8 @@ class Design(Architecture):
 
     classes: tuple[str, ...]
     channels: Literal[2, 3] = 3
-    colors: Literal["rgb", "bgr"] = "rgb"
-    order: Literal["natural", "legacy"] = "natural"
+    colors: ColorOrder = "rgb"
+    order: FrameOrder = "natural"
 
     def __post_init__(self) -> None:
         if len(self.classes) < 1 or len(set(self.classes)) < len(self.classes):
@@ -66,8 +69,11 @@ class Design(Architecture):
                 raise BadInput(f"{name} = {getattr(self, name)} makes no sense: it has to be at least 1")
         if not (self.width > 0 and self.rate > 0):
             raise BadInput(f"width = {self.width} and rate = {self.rate} have to be positive")
-        if self.resizer not in get_args(ResizerKind):
-            raise BadInput(f"no resizer is named {self.resizer!r}: take {', '.join(get_args(ResizerKind))}")
+        if self.channels not in (2, 3):
+            raise BadInput(f"channels = {self.channels}: there are 3 of colors, or 2 of flow")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise BadInput(f"{name} = {getattr(self, name)!r} is not known: take {', '.join(known)}")
         if self.resizer == "transformer":
             if not 0 <= self.read <= self.apply <= LAST_TAP:
                 raise BadInput(f"read = {self.read}, apply = {self.apply}: they have to be 0 <= read <= apply <= 8")
@@ -79,9 +85,15 @@ class Design(Architecture):
         return {**asdict(self), "classes": list(self.classes)}
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> Design:
-        """Raises BadInput for what is no design."""
-        unknown = set(found) - {field.name for field in fields(cls)}
-        if unknown or not isinstance(found.get("classes"), (list, tuple)):
-            raise BadInput(f"this is no design of a classifier: {', '.join(sorted(unknown)) or 'it names no classes'}")
+    def from_dict(cls, found: Any) -> Design:
+        """Of what `to_dict` gives. Raises BadInput for anything else, whatever it is."""
+        if not (isinstance(found, Mapping) and isinstance(found.get("classes"), (list, tuple))):
+            raise BadInput("it names no classes")
+        default = {field.name: field.default for field in fields(cls)}
+        if unknown := ", ".join(sorted(map(str, set(found) - set(default)))):
+            raise BadInput(f"nothing is known of {unknown}")
+        for name, value in found.items():
+            allowed = (int, float) if type(default[name]) is float else (type(default[name]),)
+            if name != "classes" and type(value) not in allowed:
+                raise BadInput(f"{name} = {value!r} is of another kind than {default[name]!r}")
         return cls(**{**found, "classes": tuple(map(str, found["classes"]))})

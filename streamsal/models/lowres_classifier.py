@@ -138,9 +138,7 @@ def frame_order(design: Design) -> list[int] | None:
 
 
 def _design(weights: str | Path | Mapping[str, Any] | None) -> Design:
-    if weights is None or weights == SYNTHETIC:
-        return STAND_IN
-    return Design.from_dict(weights["design"]) if isinstance(weights, Mapping) else design_of(Path(weights))
+    return STAND_IN if weights is None or weights == SYNTHETIC else design_of(weights)
 
 
 def _checked(box: Sequence[int] | None) -> tuple[int, int, int, int] | None:

@@ -186,6 +186,16 @@ def test_other_files_are_named(tmp_path: Path) -> None:
         module.weights_of(torch.load(path), str(path))
 
 
+@pytest.mark.parametrize("design", [{}, {"design": [3]}, {"design": {"classes": ["run"], "frames": "32"}}], ids=str)
+def test_a_file_whose_design_is_none_is_named(tmp_path: Path, design: dict[str, Any]) -> None:
+    path = tmp_path / "some.pt"
+    torch.save({"format": module.FORMAT, "weights": {}, **design}, path)
+    with pytest.raises(BadInput, match=r"some\.pt holds no design of a classifier: "):
+        load(path)
+    with pytest.raises(BadInput, match=r"holds no design of a classifier: "):
+        design_of(torch.load(path))
+
+
 def test_a_file_whose_weights_are_not_of_its_design_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "some.pt", small())
     found = torch.load(tmp_path / "some.pt")
@@ -237,10 +247,11 @@ def trunk(classifier: Classifier) -> torch.nn.Module:
 def test_shapes_tell_the_design_of_old_files(name: str, tmp_path: Path) -> None:
     torch.save(stand_ins("i3d_fork_26"), tmp_path / "i3d.pt")
     torch.save({f"module.{key}": value for key, value in stand_ins(KEYS[name]).items()}, tmp_path / "resizer.pt")
-    found = design_of_pair(tmp_path / "i3d.pt", tmp_path / "resizer.pt", apply=2)
+    apply = RESIZERS[name].get("apply")
+    found = design_of_pair(tmp_path / "i3d.pt", tmp_path / "resizer.pt", apply=apply)
     wanted = Design(classes=tuple(map(str, range(26))), colors="bgr", order="legacy", **RESIZERS[name])
     assert found == wanted
-    natural = design_of_pair(tmp_path / "i3d.pt", tmp_path / "resizer.pt", apply=2, natural=True)
+    natural = design_of_pair(tmp_path / "i3d.pt", tmp_path / "resizer.pt", apply=apply, natural=True)
     assert natural == replace(wanted, colors="rgb", order="natural", legacy_layout=False)
     read_pair(tmp_path / "i3d.pt", tmp_path / "resizer.pt", natural)
 
@@ -265,6 +276,8 @@ def test_what_shapes_do_not_tell_has_to_be_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="can read at no tap for these sides"):
         design_of_pair(i3d, resizer, read=7, apply=8)
     assert design_of_pair(i3d, resizer, read=7, apply=8, **sizes).read == 7
+    with pytest.raises(UsageError, match=r"plain_resizer\.pt has no transformer: leave --read and --apply out"):
+        design_of_pair(*write_pair(small(), tmp_path / "plain"), read=0)
     with pytest.raises(BadInput, match=r"old_i3d\.pt is no resizer of clips: it is an Inception-I3D"):
         design_of_pair(i3d, i3d)
 

@@ -23,7 +23,10 @@ CLASSES = ("run", "walk")
         ({"side_in": 0}, "side_in = 0"),
         ({"blocks": 0}, "blocks = 0"),
         ({"width": 0.0}, "positive"),
-        ({"resizer": "4d"}, "no resizer is named '4d'"),
+        ({"resizer": "4d"}, "resizer = '4d' is not known: take none, 2d, 3d, transformer"),
+        ({"colors": "gray"}, "colors = 'gray' is not known: take rgb, bgr"),
+        ({"order": "reverse"}, "order = 'reverse' is not known: take natural, legacy"),
+        ({"channels": 1}, "channels = 1"),
         ({"resizer": "transformer", "read": 3, "apply": 2}, "0 <= read <= apply <= 8"),
         ({"resizer": "transformer", "read": 0, "apply": 9}, "0 <= read <= apply <= 8"),
         ({"resizer": "transformer", "read": 2, "apply": 2, "side_in": 14}, "a multiple of 4, not 14 pixels"),
@@ -45,8 +48,20 @@ def test_a_design_comes_back_from_json() -> None:
     assert Design.from_dict(json.loads(json.dumps(design.to_dict()))) == design
 
 
-def test_what_is_no_design_is_refused() -> None:
-    with pytest.raises(BadInput, match="no design of a classifier: it names no classes"):
-        Design.from_dict({"frames": 32})
-    with pytest.raises(BadInput, match="no design of a classifier: colour, heads"):
-        Design.from_dict({"classes": ["run"], "heads": 8, "colour": "rgb"})
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (None, "it names no classes"),
+        (["run"], "it names no classes"),
+        ({"frames": 32}, "it names no classes"),
+        ({"classes": "run"}, "it names no classes"),
+        ({"classes": ["run"], "heads": 8, "colour": "rgb"}, "nothing is known of colour, heads"),
+        ({"classes": ["run"], "frames": "32"}, "frames = '32' is of another kind than 32"),
+        ({"classes": ["run"], "blocks": True}, "blocks = True is of another kind than 1"),
+        ({"classes": ["run"], "rate": None}, "rate = None is of another kind than 30.0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_design_is_refused(found: Any, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        Design.from_dict(found)
