@@ -7,6 +7,7 @@ rates are no part of it: both are functions of the step.
 from __future__ import annotations
 
 import contextlib
+import json
 import pickle
 import zipfile
 import zlib
@@ -29,6 +30,7 @@ MAY_CHANGE = {
     *("data.workers", "data.root", "data.train", "data.validation", "data.classes", "data.test"),
     *("train.every", "train.keep_minutes", "test.at_end"),
 }
+CHECKSUM = "the checksum of clips and labels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,8 @@ def identity_of(config: Config, clips: ClipSets, world: int) -> dict[str, Any]:
     kept = {name: value for name, value in named.items() if name not in MAY_CHANGE}
     if not isinstance(config.data.validation, str):
         kept["data.validation"] = config.data.validation
-    return {**kept, "the number of processes": world, "the checksum of clips and labels": _checksum(clips)}
+    kept["model.weights"] = Path(config.model.weights).name
+    return {**kept, "the number of processes": world, CHECKSUM: _checksum(clips)}
 
 
 def keep(path: Path, place: Place, identity: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
@@ -80,9 +83,11 @@ def restore(path: Path, identity: Mapping[str, Any], parts: Mapping[str, Statefu
     found = _read(path)
     for name, now in identity.items():
         if (then := found["identity"].get(name)) != now:
+            changed = f"{name} = {json.dumps(then)}, and now it is {json.dumps(now)}: set it back"
+            if name == CHECKSUM:
+                changed = "other clips or labels, or divided in another way: put manifests and split.json back"
             raise PlanMismatch(
-                f"{path} was made with {name} = {then}, and now it is {now}: "
-                "set it back, train into another folder (-o), or begin anew (--resume no)"
+                f"{path} was made with {changed}, train into another folder (-o), or begin anew (--resume no)"
             )
     for name, part in parts.items():
         part.load_state_dict(found[name])
@@ -93,11 +98,13 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingInput(f"{path} is not there: name a last.pt that is, or begin anew (--resume no)")
     found = None
-    if zipfile.is_zipfile(path):
-        with contextlib.suppress(pickle.UnpicklingError, RuntimeError):
+    with contextlib.suppress(pickle.UnpicklingError, RuntimeError, zipfile.BadZipFile):
+        with zipfile.ZipFile(path) as archive:
+            intact = archive.testzip() is None  # PyTorch 2.11 writes checksums, and never looks at them
+        if intact:
             found = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise BadInput(f"{path} is no last.pt of a training: name another, or begin anew (--resume no)")
+        raise BadInput(f"{path} is no last.pt of a training, or damaged: name another, or begin anew (--resume no)")
     return found
 
 

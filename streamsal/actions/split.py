@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import BadInput, MissingInput, PlanMismatch
 from ..files import write_bytes
+from ..plan import counted
 from .config import Config, Data
 from .manifest import LabeledClip, Manifest, read_classes, read_manifest
 
@@ -39,8 +40,10 @@ class ClipSets:
     validation_rows: tuple[int, ...]
 
 
-def clips_of(config: Config, folder: Path) -> ClipSets:
+def clips_of(config: Config, folder: Path, *, anew: bool = False) -> ClipSets:
     """The clips that a training needs; a share of them for validation is drawn once and kept in folder/split.json.
+
+    `anew`: drawn whether it is there or not. Clips to be judged at the end are looked for now, not after hours.
 
     Raises BadInput, MissingInput, PlanMismatch (the split is of other clips), WriteError.
     """
@@ -52,11 +55,14 @@ def clips_of(config: Config, folder: Path) -> ClipSets:
         split = Split(train=tuple(range(len(train.clips))), validation=tuple(range(len(validation.clips))))
     else:
         validation = train
-        split = split_of(train, data, config.train.seed, folder / "split.json")
+        split = split_of(train, data, config.train.seed, folder / "split.json", anew=anew)
     for what, manifest, path in (("train", train, data.train), ("validation", validation, data.validation)):
         unlabeled = [clip.id for clip in manifest.clips if not clip.labeled]
         if unlabeled:
-            raise BadInput(f"{path} has {len(unlabeled)} clips without labels: {what} has to have them")
+            found = counted(len(unlabeled), "clip")
+            raise BadInput(f"{path} has {found} without labels, the first is {unlabeled[0]}: {what} has to have them")
+    if config.judged_at_end:
+        test_manifest(config, train.classes)
     return ClipSets(train=train, train_rows=split.train, validation=validation, validation_rows=split.validation)
 
 
@@ -78,12 +84,12 @@ def long_enough(manifest: Manifest, frames: int, path: str) -> Manifest:
     return replace(manifest, clips=clips)
 
 
-def split_of(manifest: Manifest, data: Data, seed: int, path: Path) -> Split:
-    """What the file `path` says, which is written first if it is not there.
+def split_of(manifest: Manifest, data: Data, seed: int, path: Path, *, anew: bool = False) -> Split:
+    """What the file `path` says, which is written first if it is not there, or to be drawn `anew`.
 
     Raises PlanMismatch for a file that names other clips or is damaged, BadInput where the clips cannot be divided.
     """
-    if path.exists():
+    if path.exists() and not anew:
         return _read_split(manifest, path)
     share = float(data.validation)
     if data.split == "legacy":
@@ -93,7 +99,8 @@ def split_of(manifest: Manifest, data: Data, seed: int, path: Path) -> Split:
     split = _sides(manifest, validation)
     if not (split.train and split.validation):
         raise BadInput(
-            f"{len(manifest.clips)} clips of {len({clip.scene for clip in manifest.clips})} scenes cannot be divided "
+            f"{counted(len(manifest.clips), 'clip')} of {counted(len({x.scene for x in manifest.clips}), 'scene')} "
+            f"in {data.train} cannot be divided "
             "into training and validation: name a manifest of other clips as validation"
         )
     train, validation = ([manifest.clips[row].id for row in rows] for rows in (split.train, split.validation))
@@ -166,7 +173,7 @@ def _sides(manifest: Manifest, validation: Collection[int]) -> Split:
 
 
 def _read_split(manifest: Manifest, path: Path) -> Split:
-    again = "put the manifest back that it was made of, or train in a new folder"
+    again = "put the manifest back that it was made of, train in a new folder, or begin anew (--resume no)"
     row_of = {clip.id: row for row, clip in enumerate(manifest.clips)}
     try:
         found = json.loads(path.read_bytes())
@@ -177,7 +184,8 @@ def _read_split(manifest: Manifest, path: Path) -> Split:
     except (ValueError, KeyError, TypeError):
         raise PlanMismatch(f"{path} is no split: it has to be a json of train and validation, lists of ids") from None
     if unknown:
-        raise PlanMismatch(f"{path} names {len(unknown)} clips that the manifest lacks, first {unknown[0]}: {again}")
+        found = counted(len(unknown), "clip")
+        raise PlanMismatch(f"{path} names {found} that the manifest lacks, the first is {unknown[0]}: {again}")
     if not (train and validation) or set(train) & set(validation):
         raise PlanMismatch(f"{path} is no split: clips have to be on both sides, and none on both at once")
     return Split(

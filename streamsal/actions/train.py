@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..devices import resolve_dtype
-from ..errors import DeviceError, Held, MissingInput, UsageError
+from ..errors import Held, MissingInput, UsageError
 from ..extras import need
 from ..files import make_folder, write_bytes, writing
 from ..locks import lock
@@ -33,6 +33,7 @@ from .board import Board
 from .config import Config
 from .drawing_lots import epoch_of, share
 from .keeping import Place, identity_of, keep, restore
+from .memory import enough_memory
 from .predict import clip_of, predict
 from .processes import Processes
 from .reading import Read, batches
@@ -82,32 +83,38 @@ def train(
 ) -> Path:
     """Trains to the end, from where `folder` is; best.pt.
 
-    `resume`: "auto": from last.pt if it is there; "no": from the beginning; or another training's last.pt. Raises
-    Stopped when asked to, Held where another copy trains into the folder, and what reading and writing raise.
+    `resume`: "auto": from last.pt if it is there; "no": from the beginning; or another training's last.pt, or folder.
+    Raises Stopped when asked to, Held where another copy trains into the folder, and what reading and writing raise.
     """
     need("train", "training", "torchmetrics", "tensorboard")
     folder, processes, progress = Path(folder), processes or Processes(), progress or Progress(quiet=True)
     with _alone_in(folder, processes):
-        clips = processes.first_does(lambda: clips_of(config, folder))
-        stepper = _stepper(config, clips, processes)
-        training = Training(
-            config=config,
-            folder=folder,
-            clips=clips,
-            stepper=stepper,
-            processes=processes,
-            progress=progress,
-            stop=stop,
-        )
-        _begin(training, resume)
-        if training.place.epoch == config.train.epochs:
-            progress.say(f"{folder}: this training is done, the best epoch is {training.place.best_epoch}")
-        with _board(training):
-            while training.place.epoch < config.train.epochs:
-                with _enough_memory(config):
+        clips = processes.first_does(lambda: clips_of(config, folder, anew=resume == "no"))
+        with enough_memory(_smaller_batches(config)):
+            training = Training(
+                config=config,
+                folder=folder,
+                clips=clips,
+                stepper=_stepper(config, clips, processes),
+                processes=processes,
+                progress=progress,
+                stop=stop,
+            )
+            _begin(training, resume)
+            if training.place.epoch == config.train.epochs:
+                progress.say(f"{folder}: this training is done, the best epoch is {training.place.best_epoch}")
+            with _board(training):
+                while training.place.epoch < config.train.epochs:
                     _train_epoch(training)
                     _validate(training)
     return folder / "best.pt"
+
+
+def _smaller_batches(config: Config) -> str:
+    return (
+        f"train.batch = {config.train.batch} and test.batch = {config.test.batch}: halve them, "
+        "and double train.accumulate, which makes the same steps of smaller batches"
+    )
 
 
 def _stepper(config: Config, clips: ClipSets, processes: Processes) -> Stepper:
@@ -158,21 +165,11 @@ def _alone_in(folder: Path, processes: Processes) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _enough_memory(config: Config) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise DeviceError(
-            f"out of memory with train.batch = {config.train.batch} and test.batch = {config.test.batch}: halve them, "
-            "and double train.accumulate, which makes the same steps of smaller batches"
-        ) from error
-
-
 def _begin(training: Training, resume: str) -> None:
     """Puts the training where it goes on: to its beginning, or to where it was kept."""
     folder, processes = training.folder, training.processes
     path = folder / "last.pt" if resume in ("auto", "no") else Path(resume)
+    path = path / "last.pt" if path.is_dir() else path
     anew = resume == "no" or (resume == "auto" and not processes.first_does(path.exists))
     if anew:
         if training.config.model.weights:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from streamsal.actions.config import Config, Data, Train
+from streamsal.actions.config import Config, Data, Network, Train
 from streamsal.actions.config import Test as Judging
 from streamsal.actions.keeping import Place, identity_of, keep, restore
 from streamsal.actions.manifest import LabeledClip, Manifest
@@ -55,7 +55,7 @@ def test_what_was_kept_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     [
         (replace(CONFIG, train=Train(lr=0.1)), "train.lr = 0.001, and now it is 0.1"),
         (replace(CONFIG, train=Train(epochs=31)), "train.epochs = 30, and now it is 31"),  # the cosine ends elsewhere
-        (replace(CONFIG, test=Judging(clips="all")), "test.clips = 1, and now it is all"),
+        (replace(CONFIG, test=Judging(clips="all")), 'test.clips = 1, and now it is "all"'),
         (replace(CONFIG, data=replace(CONFIG.data, validation=0.2)), "data.validation = 0.1, and now it is 0.2"),
     ],
 )
@@ -68,7 +68,7 @@ def test_another_training_is_refused_and_the_setting_named(tmp_path: Path, now: 
 
 def test_other_clips_and_another_number_of_processes_are_refused(tmp_path: Path) -> None:
     keep(tmp_path / "last.pt", PLACE, identity_of(CONFIG, clip_sets(), 1), parts())
-    with pytest.raises(PlanMismatch, match="the checksum of clips and labels"):
+    with pytest.raises(PlanMismatch, match=r"made with other clips or labels, .*: put manifests and split\.json back"):
         restore(tmp_path / "last.pt", identity_of(CONFIG, clip_sets((1,)), 1), parts())
     with pytest.raises(PlanMismatch, match="the number of processes = 1, and now it is 2"):
         restore(tmp_path / "last.pt", identity_of(CONFIG, clip_sets(), 2), parts())
@@ -79,6 +79,9 @@ def test_clips_that_were_moved_and_what_only_costs_time_may_change(tmp_path: Pat
     data, timing = Data(train="/tmp/clips.csv", root="/tmp", workers=9), Train(every=1, keep_minutes=1.0)
     moved = identity_of(Config(data=data, train=timing), clip_sets(folder="/tmp"), 1)
     assert restore(tmp_path / "last.pt", moved, parts()) == PLACE
+    here, there = (replace(CONFIG, model=Network(weights=f"{folder}/i3d.pt")) for folder in ("/data", "/tmp"))
+    keep(tmp_path / "last.pt", PLACE, identity_of(here, clip_sets(), 1), parts())
+    assert restore(tmp_path / "last.pt", identity_of(there, clip_sets(), 1), parts()) == PLACE
 
 
 def test_what_is_no_training_is_said_to_be_none(tmp_path: Path) -> None:
@@ -88,7 +91,11 @@ def test_what_is_no_training_is_said_to_be_none(tmp_path: Path) -> None:
     torch.save({"format": "streamsal classifier 1"}, tmp_path / "best.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "best.pt").read_bytes()[:200])
     (tmp_path / "text.pt").write_text("hello")
-    for name in ("best.pt", "cut.pt", "text.pt"):
+    keep(tmp_path / "flipped.pt", PLACE, identity, parts())
+    whole = bytearray((tmp_path / "flipped.pt").read_bytes())
+    whole[whole.index(parts()["weights"].weight.detach().numpy().tobytes())] ^= 1  # type: ignore[union-attr]
+    (tmp_path / "flipped.pt").write_bytes(whole)
+    for name in ("best.pt", "cut.pt", "text.pt", "flipped.pt"):
         with pytest.raises(BadInput, match=r"is no last\.pt of a training"):
             restore(tmp_path / name, identity, parts())
 

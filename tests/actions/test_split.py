@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from streamsal.actions import split
 from streamsal.actions.config import Config, Data
+from streamsal.actions.config import Test as Judging
 from streamsal.actions.manifest import LabeledClip, Manifest
 from streamsal.actions.split import clips_of, drawn_by_class, drawn_by_scene, split_of
-from streamsal.errors import BadInput, PlanMismatch
+from streamsal.errors import BadInput, MissingInput, PlanMismatch
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/lowres_action"
 MINI = FIXTURES / "mini_tinyvirat"
@@ -108,6 +109,9 @@ def test_a_split_is_made_once_and_read_again_whatever_the_settings_say_then(tmp_
     first = split_of(found, Data(train="", validation=0.2), 0, tmp_path / "split.json")
     assert sorted(first.train + first.validation) == list(range(30)) and len(first.validation) == 6
     assert split_of(found, Data(train="", validation=0.5), 1, tmp_path / "split.json") == first
+    anew = split_of(found, Data(train="", validation=0.5), 1, tmp_path / "split.json", anew=True)
+    assert len(anew.validation) == 15
+    assert split_of(found, Data(train=""), 0, tmp_path / "split.json") == anew
 
 
 def test_a_split_names_clips_so_that_their_rows_may_change(tmp_path: Path) -> None:
@@ -151,6 +155,13 @@ def test_training_gets_its_clips_and_validation_its_own_of_the_same_manifest(tmp
     assert json.loads((tmp_path / "split.json").read_text())["validation"] == ["2"]
 
 
+def test_clips_to_be_judged_at_the_end_are_looked_for_at_the_beginning(tmp_path: Path) -> None:
+    config = mini(test=str(tmp_path / "none.json"))
+    clips_of(config, tmp_path)
+    with pytest.raises(MissingInput, match=r"none\.json cannot be read"):
+        clips_of(replace(config, test=Judging(at_end=True)), tmp_path)
+
+
 def test_validation_may_be_a_manifest_of_its_own_in_the_classes_of_training(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("\n".join(reversed((MINI / "classes.txt").read_text().split())))
     config = mini(validation=str(MINI / "tiny_test.json"), classes=str(tmp_path / "classes.txt"))
@@ -173,7 +184,7 @@ def test_clips_without_labels_can_be_judged_and_not_trained_on(tmp_path: Path) -
     config = mini(validation=str(tmp_path / "tiny_test.json"), test=str(tmp_path / "tiny_test.json"))
     judged = split.test_manifest(config, ("x",))
     assert judged is not None and len(judged.clips) == 5 and judged.classes == ("x",)
-    with pytest.raises(BadInput, match="5 clips without labels"):
+    with pytest.raises(BadInput, match="5 clips without labels, the first is"):
         clips_of(config, tmp_path)
 
 

@@ -117,10 +117,11 @@ def test_a_training_that_is_done_is_not_done_again(made: Path, config: Config) -
 
 def test_another_configuration_is_refused_unless_it_begins_anew(made: Path, config: Config, tmp_path: Path) -> None:
     shutil.copytree(made / "whole", tmp_path / "t")
-    other = replace(config, train=replace(config.train, lr=0.01))
+    other = replace(config, train=replace(config.train, lr=0.01), data=replace(config.data, validation=0.2))
     with pytest.raises(PlanMismatch, match=r"train\.lr = 0\.001, and now it is 0\.01"):
         train(other, tmp_path / "t")
     train(other, tmp_path / "t", resume="no")
+    assert len(json.loads((tmp_path / "t/split.json").read_text())["validation"]) == 2
     assert len(log_of(tmp_path / "t")) == len(log_of(made / "whole"))
     assert not same(weights(tmp_path / "t"), weights(made / "whole"))
 
