@@ -54,8 +54,9 @@ class Stepper:
     def step(self, number: int, batches: Iterator[tuple[Tensor, Tensor]], n_batches: int, n_clips: int) -> float:
         """Step `number` of the training on the next `n_batches`, which hold `n_clips`; their mean loss.
 
-        Batches are clips (n, C, T, side_in, side_in) and labels (n, classes). Raises UsageError where numbers have
-        ceased to be finite; the weights are then those of the step before.
+        Batches are clips (n, C, T, side_in, side_in) and labels (n, classes). Raises UsageError for a clip that
+        is too small to be a batch, and where numbers have ceased to be finite; the weights are then those of the step
+        before.
         """
         torch.manual_seed(seed_of(self.config.seed, number, self.processes.rank))
         in_training(self.classifier, frozen=self.frozen)
@@ -64,12 +65,23 @@ class Stepper:
         for place, (clips, labels) in enumerate(itertools.islice(batches, n_batches), 1):
             with self._not_yet_shared() if place < n_batches else nullcontext():
                 with torch.autocast(clips.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                    logits = self.network(clips)
+                    logits = self._logits(clips)
                 part = self.loss(logits, labels) * (len(clips) / n_clips)
                 self.scaler.scale(part).backward()
             loss += part.detach()
         self._move(number)
         return float(loss)
+
+    def _logits(self, clips: Tensor) -> Tensor:
+        try:
+            return self.network(clips)
+        except ValueError as error:
+            if len(clips) > 1 or "more than 1 value per channel" not in str(error):  # as PyTorch 2.11 says it
+                raise
+            raise UsageError(
+                "a batch of one clip of this size is too little to normalize by: take a train.batch that leaves no "
+                "single clip for an epoch's end, or larger model.frames or model.side"
+            ) from error
 
     def _move(self, number: int) -> None:
         for group in self.optimizer.param_groups:

@@ -13,6 +13,7 @@ from torch import Tensor
 from streamsal.actions.config import Config, Data, Network, Train
 from streamsal.actions.processes import Processes
 from streamsal.actions.stepping import Stepper, groups, seed_of
+from streamsal.errors import UsageError
 from streamsal.models.classifier import Classifier
 
 CONFIG = Config(
@@ -51,6 +52,11 @@ def test_a_step_depends_on_its_number_and_not_on_what_was_drawn_before() -> None
     second.step(3, iter([batch()]), 1, 2)
     third.step(4, iter([batch()]), 1, 2)  # another learning rate, other features dropped
     assert torch.equal(weights(first), weights(second)) and not torch.equal(weights(first), weights(third))
+
+
+def test_a_clip_that_is_too_small_to_be_a_batch_is_refused_and_what_helps_is_said() -> None:
+    with pytest.raises(UsageError, match=r"take a train\.batch that leaves no single clip"):
+        stepper(replace(CONFIG, model=replace(CONFIG.model, side=14))).step(0, iter([batch(1)]), 1, 1)
 
 
 def test_seeds_differ_by_step_and_by_process() -> None:
