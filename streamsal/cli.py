@@ -401,6 +401,7 @@ def _add_test(made: argparse.ArgumentParser) -> None:
     group.add_argument("--clips", type=_all_or_positive, metavar="N|all", help="looked at in each video")
     group.add_argument("--pool", choices=("max", "mean"), help="what the scores of one video's clips become")
     group.add_argument("--threshold", type=_threshold, metavar="X|tuned", help="probability from which a class is seen")
+    group.add_argument("--batch", type=_positive, metavar="N", help="clips that go through the network together")
     group.add_argument("--device", default="auto", metavar=DEVICES)
     group = made.add_argument_group("what to write, besides predictions and scores")
     group.add_argument("--npy", action="store_true", help="the four files of the program of 2022 that this replaces")

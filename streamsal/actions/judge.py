@@ -12,6 +12,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,10 +26,11 @@ from torch.nn import functional
 
 from .. import __version__
 from ..devices import resolve_dtype
-from ..errors import BadInput, MissingInput, UsageError
+from ..errors import BadInput, MissingInput, UsageError, WriteError
 from ..extras import need
 from ..files import make_folder, write_bytes, writing
 from ..models.classifier import Classifier, load
+from ..plan import counted
 from ..progress import Progress
 from ..signals import Stop
 from ..weights import checkpoints
@@ -38,6 +40,7 @@ from . import split
 from .config import Config, Test, config_of
 from .log import read_log
 from .manifest import Manifest, read_manifest
+from .memory import enough_memory
 from .predict import as_in_use, clip_of, predict
 from .predictions import NPY, Predictions, write_answer, write_npy
 from .processes import Processes
@@ -103,26 +106,31 @@ def judge(
     if test.threshold == "tuned" and known.thresholds is None:
         raise UsageError(f"{known.file} comes without thresholds that were tuned on validation: take a number")
     clips, where = _clips(known, manifest)
-    labeled = all(clip.labeled for clip in clips.clips)
-    if labeled:
+    unlabeled = sum(not clip.labeled for clip in clips.clips)
+    if unlabeled:
+        have = f"{unlabeled} of {counted(len(clips.clips), 'clip')} {'has' if unlabeled == 1 else 'have'} no labels"
+        progress.say(f"{where}: {have}, so there will be predictions and no scores")
+    else:
         need("train", "scoring clips", "torchmetrics", *["matplotlib"] * plots)
     if workers is None:
         workers = known.config.data.workers if known.config else WORKERS
 
-    predictions = predict(
-        known.classifier.to(processes.device),
-        clips,
-        range(len(clips.clips)),
-        test,
-        processes=processes,
-        workers=workers,
-        dtype=resolve_dtype(dtype, processes.device),
-        progress=progress,
-        stop=stop,
-    )
+    folder = Path(output) if output else known.file.parent / "test"
+    processes.first_does(lambda: _check_writable(folder))
+    with enough_memory(f"test.batch = {test.batch}: halve it (streamsal test --batch {max(test.batch // 2, 1)})"):
+        predictions = predict(
+            known.classifier.to(processes.device),
+            clips,
+            range(len(clips.clips)),
+            test,
+            processes=processes,
+            workers=workers,
+            dtype=resolve_dtype(dtype, processes.device),
+            progress=progress,
+            stop=stop,
+        )
     facts = {"classifier": str(known.file), "sha256": file_sha256(known.file), "manifest": where, "test": asdict(test)}
     judged = _judged(replace(predictions, facts=facts), test, known.thresholds)
-    folder = Path(output) if output else known.file.parent / "test"
 
     def write() -> None:
         _clear(make_folder(folder))
@@ -192,6 +200,13 @@ def _judged(predictions: Predictions, test: Test, tuned: NDArray[np.float32] | N
     labeled = predictions.targets is not None
     scores = {name: scored(predictions, at) for name, at in thresholds.items()} if labeled else {}
     return Judged(predictions=predictions, seen=predictions.seen(thresholds[by]), by=by, scores=scores)
+
+
+def _check_writable(folder: Path) -> None:
+    """Before hours are spent on what is to be written there; makes nothing yet."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise WriteError(f"cannot write into {there}: name another folder with -o")
 
 
 def _clear(folder: Path) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cluster.scheduler import task_numbers
-from ..errors import UsageError
+from ..errors import BadInput, DeviceError, MissingInput, MissingWeights, StreamsalError, UsageError
 from ..tables import print_facts
-from .asked import progress_of
+from .asked import progress_of, reporter
 
 if TYPE_CHECKING:
     from ..actions.config import Config, Test
@@ -59,21 +59,35 @@ def _write_example(folder: Path) -> int:
 
 
 def _train(arguments: argparse.Namespace, trainings: Sequence[tuple[Path, Config]]) -> int:
-    from ..actions.judge import judge
+    """Of several, those behind one that cannot be done are done; processes side by side could not agree on that."""
     from ..actions.processes import joined
-    from ..actions.train import train as train_classifier
     from ..signals import stop_on_signals
 
+    failed: list[StreamsalError] = []
     with stop_on_signals() as stop, joined(arguments.device) as processes:
         progress = _progress(arguments, processes)
-        for folder, config in trainings:
-            told: dict[str, Any] = {"processes": processes, "progress": progress, "stop": stop}
-            best = train_classifier(config, folder, resume=arguments.resume, **told)
-            if config.judged_at_end and not processes.first_does((folder / "test/metrics.json").exists):
-                judge(folder, **told)
-            if processes.first:
-                print(best)
-    return 0
+        told: dict[str, Any] = {"processes": processes, "progress": progress, "stop": stop}
+        for number, (folder, config) in enumerate(trainings, 1):
+            if len(trainings) > 1:
+                progress.say(f"{folder}: training {number} of {len(trainings)}")
+            try:
+                _train_one(folder, config, arguments.resume, told)
+            except (UsageError, MissingWeights, BadInput, MissingInput, DeviceError) as error:
+                if len(trainings) == 1 or processes.world > 1:
+                    raise
+                reporter(arguments, failed)(type(error)(f"{folder}: {error}"))
+    return 1 if failed else 0
+
+
+def _train_one(folder: Path, config: Config, resume: str, told: Mapping[str, Any]) -> None:
+    from ..actions.judge import judge
+    from ..actions.train import train as train_classifier
+
+    best, processes = train_classifier(config, folder, resume=resume, **told), told["processes"]
+    if config.judged_at_end and not processes.first_does((folder / "test/metrics.json").exists):
+        judge(folder, **told)
+    if processes.first:
+        print(best)
 
 
 def changed(tables: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
@@ -129,14 +143,16 @@ def test(arguments: argparse.Namespace) -> int:
             progress=_progress(arguments, processes),
             stop=stop,
         )
-    if scores is not None and processes.first:
+    if processes.first and scores is not None:
         _print_scores(scores, arguments.json)
+    elif processes.first and arguments.json:
+        print("null")
     return 0
 
 
 def _settings(arguments: argparse.Namespace) -> Test | None:
     """What was asked for, and for the rest what the classifier was trained with; None where nothing was."""
-    names = ("clips", "pool", "threshold")
+    names = ("clips", "pool", "threshold", "batch")
     asked = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if not asked:
         return None

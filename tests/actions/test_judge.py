@@ -226,7 +226,7 @@ def test_who_is_asked_to_stop_writes_nothing(trained: Path) -> None:
     assert not (trained / "test").exists()
 
 
-def test_a_file_in_the_way_is_told(trained: Path) -> None:
+def test_a_file_in_the_way_is_told_before_any_clip_is_looked_at(trained: Path) -> None:
     (trained / "test").write_text("mine")
-    with pytest.raises(WriteError, match="test"):
-        judge(trained, plots=False)
+    with pytest.raises(WriteError, match=r"cannot write into .*/test: name another folder"):
+        judge(trained, test=Settings(batch=1), stop=lambda: "SIGTERM")

@@ -125,6 +125,17 @@ def test_a_grid_is_listed_trained_by_number_and_summed_up(
     assert "1 of 4 cells done; cells not done: 0-1,3" in err
 
 
+def test_a_cell_that_cannot_be_trained_leaves_the_others_to_be(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = '[grid]\n"data.train" = ["none.csv", "clips.csv"]'
+    Path("half.toml").write_text(Path("config.toml").read_text().replace("epochs = 2", "epochs = 1") + cells)
+    assert main(["train", "half.toml", "--device", "cpu"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "half.training/0001/best.pt\n"
+    first, second, third, *_ = err.splitlines()
+    assert (first, third) == ("half.training/0000: training 1 of 2", "half.training/0001: training 2 of 2")
+    assert second.startswith("streamsal: half.training/0000: ") and "none.csv cannot be read" in second
+
+
 def test_a_training_is_judged_at_its_end_if_it_says_so_and_only_once(here: Path) -> None:
     command = ["train", "config.toml", "-o", "judged.training", "-q", "--device", "cpu", "--set", "train.epochs=1"]
     assert main(command) == 0
@@ -150,13 +161,22 @@ def test_test_prints_scores_as_a_table_and_as_json(here: Path, capsys: pytest.Ca
     assert last.startswith("10 clips: f1_macro 0.") and Path("judged/predictions.h5").exists()
 
 
+def test_clips_without_labels_have_no_scores_and_are_told_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("new.csv").write_text("path,labels\n0.mkv,down\n1.mkv\n")
+    command = ["test", "config.training", "--manifest", "new.csv", "--device", "cpu", "-o", "new"]
+    assert main([*command, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) is None
+    assert "new.csv: 1 of 2 clips has no labels, so there will be predictions and no scores" in err
+
+
 def test_what_is_not_said_is_as_in_training(here: Path) -> None:
     def settings(*options: str) -> Judging | None:
         return _settings(parser().parse_args(["test", "config.training", *options]))
 
     assert settings() is None
     assert settings("--pool", "mean", "--clips", "all") == Judging(clips="all", pool="mean", threshold=0.5, batch=2)
-    assert settings("--threshold", "tuned") == Judging(threshold="tuned", batch=2)
+    assert settings("--threshold", "tuned", "--batch", "3") == Judging(threshold="tuned", batch=3)
 
 
 def test_a_threshold_is_a_probability(capsys: pytest.CaptureFixture[str]) -> None:
