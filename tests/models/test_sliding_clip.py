@@ -108,16 +108,15 @@ def test_what_is_shared_by_clips_is_what_each_would_compute(name: str) -> None:
 def test_shards_with_warm_up_equal_the_whole_to_the_bit(name: str, first: str) -> None:
     sliding, n = model(name, first), 70
     window = sliding.spec.window(25)
-    watched = {0, 1, 9, 10, 11, 30, 31, 32, 34, 35, 36, 60, 69}
+    watched = {0, 1, 16, 17, 18, 30, 31, 34, 35, 60, 69}
     unsplit = maps(sliding, film(n), range(n), wanted=watched)
     assert set(unsplit) == watched
-    for n_shards in (2, 7):
-        for start, stop in pairwise(n * shard // n_shards for shard in range(n_shards + 1)):
-            seen = range(max(0, start - window.past), min(n, stop + window.future))
-            found = maps(sliding, film(n), seen, wanted=watched & set(range(start, stop)))
-            assert set(found) == watched & set(range(start, stop))
-            for frame, saliency in found.items():
-                np.testing.assert_array_equal(saliency, unsplit[frame], err_msg=f"frame {frame} of [{start}, {stop})")
+    for start, stop in pairwise([0, 17, 35, n]):
+        seen = range(max(0, start - window.past), min(n, stop + window.future))
+        found = maps(sliding, film(n), seen, wanted=watched & set(range(start, stop)))
+        assert set(found) == watched & set(range(start, stop))
+        for frame, saliency in found.items():
+            np.testing.assert_array_equal(saliency, unsplit[frame], err_msg=f"frame {frame} of [{start}, {stop})")
 
 
 def test_any_batch_gives_the_same_bits() -> None:
@@ -142,11 +141,12 @@ def test_a_jump_in_frame_numbers_begins_anew(first: str) -> None:
 def test_first_frames_may_rest_on_the_clip_that_begins_with_them_shown_backwards() -> None:
     sliding, n = model("vinet_16", "reverse"), 24
     assert (sliding.spec.window(25).past, sliding.spec.window(25).future) == (15, 15)
-    found = maps(sliding, film(n), range(n))
-    assert list(found) == list(range(n))
+    checked = [0, 1, 8, 9, 14, 15, 23]
+    found = maps(sliding, film(n), range(n), wanted=checked)
+    assert list(found) == checked
     for frame in (0, 1, 8):  # the last with 15 frames behind it
         np.testing.assert_array_equal(found[frame], whole(sliding, film(n), range(frame + 15, frame - 1, -1)))
-    replicated = maps(model("vinet_16"), film(n), range(n))
+    replicated = maps(model("vinet_16"), film(n), range(n), wanted=checked)
     for frame in (9, 14):  # the video is too short for them
         np.testing.assert_allclose(found[frame], replicated[frame], rtol=0, atol=ROUNDING)
     for frame in (15, 23):
