@@ -155,13 +155,13 @@ def test_a_task_that_was_warned_requeues_itself_and_one_that_was_ended_does_not(
     sent: signal.Signals, code: int, known: dict[str, str], requeued: str, tmp_path: Path
 ) -> None:
     """Slurm's own program is one that notes what it is asked for, and refuses, as at sites that requeue nothing."""
-    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nexit 1\n')
-    (tmp_path / "scontrol").chmod(0o755)
+    program(tmp_path / "scontrol", f'echo "$@" >> {tmp_path}/asked; exit 1')
     submission = replace(SUBMISSION, program=(sys.executable, "-c", STOPS.format(code=code)))
     process = subprocess.Popen(
         ["bash", "-c", script(submission, "infer")],
         cwd=tmp_path,
         env=environment(SLURM_ARRAY_TASK_ID="0", PATH=f"{tmp_path}:{os.environ['PATH']}") | known,
+        text=True,
     )
     wait_until((tmp_path / "ready").exists, process)
     process.send_signal(sent)
@@ -171,14 +171,58 @@ def test_a_task_that_was_warned_requeues_itself_and_one_that_was_ended_does_not(
 
 
 def test_a_program_that_is_killed_or_stopped_before_it_listens_is_told_apart(tmp_path: Path) -> None:
-    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nexit 1\n')
-    (tmp_path / "scontrol").chmod(0o755)
+    program(tmp_path / "scontrol", f'echo "$@" >> {tmp_path}/asked; exit 1')
     known = environment(PATH=f"{tmp_path}:{os.environ['PATH']}", **IN_ARRAY)
     for number, code in (("KILL", 137), ("TERM", 143)):
         submission = replace(SUBMISSION, program=("sh", "-c", f"kill -{number} $$"))
         done = subprocess.run(["bash", "-c", script(submission, "infer")], env=known)
         assert done.returncode == code
         assert (tmp_path / "asked").exists() == (number == "TERM")
+
+
+# What a training of two processes says: "0" is the first of them.
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [
+        ("exit 0", "exit 0", 0),
+        ("exit 75", "exit 75", 75),
+        ("exit 75", "sleep 0.2; exit 69", 69),  # lost the other, whose own reason is the answer
+        ("exec sleep 60", "exit 69", 69),
+        ("exec sleep 60", "kill -KILL $$", 137),
+        ("exec sleep 60", "kill -TERM $$", 143),
+    ],
+)
+def test_a_training_of_several_processes_leaves_with_the_reason_of_the_one_that_failed(
+    first: str, second: str, code: int, tmp_path: Path
+) -> None:
+    program(tmp_path / "streamsal", f'if [ "$RANK" = 0 ]; then {first}; else {second}; fi')
+    known = environment(PATH=f"{tmp_path}:{os.environ['PATH']}", SLURM_GPUS_ON_NODE="2")
+    assert subprocess.run(["bash", SCRIPTS / "train.sbatch"], env=known, timeout=30).returncode == code
+
+
+def test_a_training_has_a_process_for_each_gpu_of_its_job_and_all_are_asked_to_stop(tmp_path: Path) -> None:
+    program(tmp_path / "scontrol", 'echo "$@" > "$0.asked"; exit 1')
+    says = 'echo "$RANK $LOCAL_RANK of $WORLD_SIZE at $MASTER_ADDR $MASTER_PORT, $OMP_NUM_THREADS threads: $*"'
+    shows = f'{says} > "$0.new$RANK"; mv "$0.new$RANK" "$0.$RANK"'
+    program(tmp_path / "streamsal", f"trap 'exit 75' TERM; {shows}; sleep 60 & wait $!")
+    known = {"SLURM_GPUS_ON_NODE": "3", "SLURM_CPUS_PER_TASK": "7", "SLURM_JOB_ID": "123456"}
+    process = subprocess.Popen(
+        ["bash", SCRIPTS / "train.sbatch", "my tiny.toml"],
+        env=environment(PATH=f"{tmp_path}:{os.environ['PATH']}", **known),
+        text=True,
+    )
+    wait_until(lambda: all((tmp_path / f"streamsal.{rank}").exists() for rank in range(3)), process)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(timeout=20) == 75
+    assert (tmp_path / "scontrol.asked").read_text() == "requeue 123456\n"
+    for rank in range(3):
+        said = f"{rank} {rank} of 3 at 127.0.0.1 23456, 2 threads: train my tiny.toml\n"
+        assert (tmp_path / f"streamsal.{rank}").read_text() == said
+
+
+def program(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
 
 
 def expanded(array: Array) -> list[int]:
@@ -209,8 +253,7 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "squeue": "printf '100\\n100\\n7\\n'",
     }
     for name, text in programs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
+        program(tmp_path / name, text)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     return tmp_path
 

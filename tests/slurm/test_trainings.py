@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from cluster import PATIENCE_SECONDS, Cluster
 from program import run
 
@@ -32,6 +33,10 @@ every = 1
 [grid]
 train.keep_minutes = [10, 20]
 """
+
+
+ONE = GRID.partition("[grid]")[0]
+SCRIPT = Path(__file__).parents[2] / "scripts" / "sbatch" / "train.sbatch"
 
 
 def log_of(cell: Path) -> list[dict[str, Any]]:
@@ -63,3 +68,22 @@ def test_a_grid_trains_on_a_cluster_and_a_cell_that_was_warned_goes_on_where_it_
     assert [line.split()[:4] for line in table[1:]] == [["0", "10", "done", "30"], ["1", "20", "done", "30"]]
     _, err = run("submit", "grid.toml", *SMALL, cwd=tmp_path, env=cluster.environment, code=2)
     assert "--resume sends the tasks that are not done" in err
+
+
+def test_a_training_on_all_gpus_of_a_node_that_was_warned_goes_on_where_it_was(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Its processes compute on the CPU: the node's two GPUs are there to be counted."""
+    shutil.copytree(CLIPS, tmp_path / "clips")
+    (tmp_path / "one.toml").write_text(ONE)
+    wanted = ("--gres=gpu:geforce_rtx_3090:2", "--cpus-per-task=2", "--mem=2G", SCRIPT, "one.toml", "--device", "cpu")
+    warned, whole = (cluster.sbatch(*wanted, "-o", name, cwd=tmp_path) for name in ("warned", "whole"))
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while not log_of(tmp_path / "warned"):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    cluster.call("scancel", "--batch", "--signal=USR1", warned)
+    ended = [cluster.finish(job)[0] for job in (warned, whole)]
+    assert [(task.state, task.restarts) for task in ended] == [("COMPLETED", 1), ("COMPLETED", 0)]
+    assert log_of(tmp_path / "warned") == log_of(tmp_path / "whole")
+    assert torch.load(tmp_path / "warned" / "last.pt")["identity"]["the number of processes"] == 2
