@@ -22,7 +22,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("torch", "av", "numpy", "h5py")
@@ -92,6 +95,19 @@ def arguments(doc: str | None, *, rounds: int | None) -> argparse.ArgumentParser
     parser.add_argument("--machine", default=machine(), help="what to call this machine in the report")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="where the JSON line goes, too")
     return parser
+
+
+def parsed_on_device(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, torch.device]:
+    """What is asked for, with the options of benchmarks that may run on a GPU; and the device, with so many threads."""
+    import torch  # which not every benchmark needs
+
+    from streamsal.devices import resolve_device
+
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: 1)")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    return options, resolve_device(options.device)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

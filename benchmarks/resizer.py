@@ -16,11 +16,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from measure import Report, arguments, interleaved, median, ratio, table
+from measure import Report, arguments, interleaved, median, parsed_on_device, ratio, table
 from torch import Tensor
 from torch.nn import functional
 
-from streamsal.devices import resolve_device
 from streamsal.models.design import Design, ResizerKind
 from streamsal.models.resizer import Resizer, template
 from streamsal.weights import synthetic
@@ -111,11 +110,7 @@ def main() -> None:
     parser.add_argument("--side-in", type=int, default=56, metavar="PX", help="of the clips (default: 56)")
     parser.add_argument("--side", type=int, default=112, metavar="PX", help="of what comes out (default: 112)")
     parser.add_argument("--blocks", type=int, default=3, metavar="N", help="residual blocks (default: 3)")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: 1)")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    device = resolve_device(options.device)
+    options, device = parsed_on_device(parser)
     report = Report(benchmark="resizer", options=options)
 
     nets = ways(options, device)

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import Report, arguments, interleaved, median, ratio, table
+from measure import Report, arguments, interleaved, median, parsed_on_device, ratio, table
 
 from streamsal.actions.config import Config, Data, Network, Train
 from streamsal.actions.processes import Processes
 from streamsal.actions.stepping import Stepper
 from streamsal.actions.train import precision
-from streamsal.devices import resolve_device
 from streamsal.errors import UsageError
 from streamsal.models.classifier import Classifier
 
@@ -75,11 +74,7 @@ def main() -> None:
     parser = arguments(__doc__, rounds=5)
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="clips of a step (default: 8)")
     parser.add_argument("--tiny", action="store_true", help="a small network, to see that it runs")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: 1)")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    device = resolve_device(options.device)
+    options, device = parsed_on_device(parser)
     report = Report(benchmark="train_step", options=options)
     model = TINY if options.tiny else PUBLISHED
     config = Config(data=Data(train="none"), model=model, train=Train(batch=options.batch))
