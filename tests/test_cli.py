@@ -44,6 +44,7 @@ def test_an_option_means_the_same_everywhere() -> None:
                     "--resume",
                     "--pool",
                     "--wait",
+                    "--batch",
                 ):  # what it is about is in the help
                     helps.setdefault(option, set()).add(action.help)
     assert {option: texts for option, texts in helps.items() if len(texts) > 1} == {}

@@ -7,7 +7,7 @@ in the picture alone. Colors are Okabe and Ito's (2002), which stay apart for ev
 from __future__ import annotations
 
 import io
-import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..errors import BadInput, MissingInput, UsageError
 from ..extras import need
 from ..files import write_bytes
+from .log import read_log
 from .predictions import Predictions
 from .scores import Scores
 
@@ -44,7 +45,7 @@ def plot_classes(scores: Scores, path: Path, *, tuned: Scores | None = None) -> 
         axes.text(1.02, row, f"{n}", va="center", ha="left", color=GRAY if n else VERMILION, fontsize=8)
     axes.text(1.02, -1, "clips", va="center", ha="left", color=GRAY, fontsize=8)
     axes.set(xlim=(0, 1), ylim=(len(order) - 0.4, -0.6), xlabel="F1")
-    axes.set_yticks(rows, [scores.classes[k] for k in order], fontsize=8)
+    axes.set_yticks(rows, [_legible(scores.classes[k]) for k in order], fontsize=8)
     axes.grid(axis="x", color=PALE)
     axes.set_title(f"How well each class is seen, in {scores.clips} clips", loc="left")
     _plain(axes)
@@ -66,9 +67,10 @@ def plot_mistakes(predictions: Predictions, scores: Scores, path: Path) -> Path:
     share = target.T @ wrong
     np.fill_diagonal(share, (target * seen).sum(0))
     share /= np.maximum(scores.support, 1)[:, None]
-    n, names = len(scores.classes), scores.classes
+    n, names = len(scores.classes), [_legible(name) for name in scores.classes]
 
-    figure = _figure(3.2 + 0.34 * n, 2.6 + 0.3 * n)
+    longest = max(map(len, names))  # of letters 0.07 inches wide, in columns at an angle
+    figure = _figure(max(1.6 + 0.07 * longest + 0.34 * n, 6), 1.6 + 0.06 * longest + 0.3 * n)
     axes = figure.subplots()
     axes.imshow(_two_hues(share, scores.support > 0), aspect="auto")
     if n <= CELLS_WITH_NUMBERS:
@@ -110,7 +112,7 @@ def plot_resized(strips: Sequence[Strip], path: Path, *, shown: int = 6) -> Path
     columns = min(shown, *(len(strip.before_thwc) for strip in strips))
     figure = _figure(1.3 * columns + 1.6, 4.4 * len(strips))
     for part, strip in zip(figure.subfigures(len(strips), squeeze=False)[:, 0], strips, strict=True):
-        part.suptitle(strip.title, x=0.01, ha="left", fontsize=10)
+        part.suptitle(_legible(strip.title, 100), x=0.01, ha="left", fontsize=10)
         picked = np.linspace(0, len(strip.before_thwc) - 1, columns).round().astype(int)
         before, after = strip.before_thwc[picked], strip.after_thwc[picked]
         low, high = np.percentile(after, (1, 99))
@@ -149,7 +151,9 @@ def plot_log(log: Path, path: Path) -> Path:
     above, below = figure.subplots(2, 1, sharex=True)
     above.plot([line["step"] / per_epoch for line in steps], [line["loss"] for line in steps], c=GRAY, label="training")
     if epochs:
-        above.plot(ends, [each["loss"] for each in validated], "D-", c=VERMILION, markersize=4, label="validation")
+        above.plot(
+            ends, [each.get("loss", np.nan) for each in validated], "D-", c=VERMILION, markersize=4, label="validation"
+        )
         for name, (label, color, marker) in CURVES.items():
             below.plot(ends, [each[name] for each in validated], f"{marker}-", c=color, markersize=4, label=label)
     above.legend(frameon=False, fontsize=9)
@@ -170,14 +174,11 @@ def plot_log(log: Path, path: Path) -> Path:
 
 def _lines_of(log: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Lines of steps, lines of epochs."""
-    try:
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
-    except OSError as error:
-        raise MissingInput(f"{log} cannot be read ({error.strerror}): name the log.jsonl of a training") from None
-    except ValueError:
-        raise BadInput(f"{log} is no log of a training") from None
+    if not log.is_file():
+        raise MissingInput(f"{log} is not there: name the log.jsonl of a training")
+    lines = read_log(log)
     if not lines:
-        raise BadInput(f"{log} is empty: train first")
+        raise BadInput(f"{log} is no log of a training, or an empty one: train first")
     return [line for line in lines if "loss" in line], [line for line in lines if "validation" in line]
 
 
@@ -192,6 +193,12 @@ def _two_hues(share: NDArray[np.floating], known: NDArray[np.bool_]) -> NDArray[
 
 def _with_macro(label: str, scores: Scores) -> str:
     return f"{label}: mean {scores.f1_macro:.3f}"
+
+
+def _legible(name: str, most: int = 40) -> str:
+    """As matplotlib shows it letter by letter: between two dollars it would read a formula."""
+    shown = name if len(name) <= most else f"{name[: most // 2]}…{name[-most // 2 + 1 :]}"
+    return shown.replace("$", r"\$")
 
 
 def _threshold(scores: Scores) -> str:
@@ -215,6 +222,8 @@ def _plain(axes: Any) -> None:
 
 def _written(figure: Any, path: Path) -> Path:
     whole = io.BytesIO()
-    figure.savefig(whole, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a box is drawn
+        figure.savefig(whole, format="png", metadata={"Software": None})
     write_bytes(path, whole.getvalue())
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,12 @@ def share_of(color: str, path: Path) -> float:
     return float((np.abs(pixels(path) - rgb).max(-1) <= 2).mean())
 
 
+def drawn(classes: tuple[str, ...], folder: Path) -> list[bytes]:
+    predictions, scores = replace(RIGHT[0], classes=classes), replace(RIGHT[1], classes=classes)
+    paths = plot_classes(scores, folder / "c.png"), plot_mistakes(predictions, scores, folder / "m.png")
+    return [path.read_bytes() for path in paths]
+
+
 def test_bars_are_as_long_as_classes_are_seen_well(tmp_path: Path) -> None:
     right = plot_classes(RIGHT[1], tmp_path / "right.png")
     wrong = plot_classes(WRONG[1], tmp_path / "wrong.png")
@@ -87,6 +94,14 @@ def test_one_class_and_many_classes_can_be_drawn(tmp_path: Path) -> None:
             plot_mistakes(predictions, scores, tmp_path / "m.png"),
         ):
             assert share_of(BLUE, path) > 0.001
+
+
+@pytest.mark.filterwarnings("error")
+def test_classes_may_have_any_name(tmp_path: Path) -> None:
+    """Formulas are not read, letters that no font has are no news, long names keep both ends."""
+    assert drawn(("a", r"$\foo$", "歩く"), tmp_path) != drawn(("a", "foo", "歩く"), tmp_path)
+    assert drawn(("a", "b", f"x{'y' * 300}z"), tmp_path) == drawn(("a", "b", f"x{'y' * 400}z"), tmp_path)
+    assert drawn(("a", "b", "y" * 300), tmp_path) != drawn(("a", "b", f"{'y' * 300}z"), tmp_path)
 
 
 def strip(after: np.ndarray) -> Strip:
