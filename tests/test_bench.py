@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from program import TELLCLIP, run
+from program import TELLCLIP, call
 
 from streamsal.bench import Case, Settings, Steps, bench, load, measured, parse_size, print_tables
 from streamsal.errors import UsageError
@@ -28,7 +28,7 @@ def one_thread() -> Iterator[None]:
 
 
 def test_the_program_prints_a_table_and_ends_with_one_json_document(tmp_path: Path) -> None:
-    out, err = run(
+    out, err = call(
         *("bench", "--model", "sigmotion", "--device", "cpu", "--sizes", "128x96,96x64", "--batch", "1,2"),
         *("--dtype", "fp32,bf16", "--frames", "5", "--seconds", "0.05", "--json", tmp_path / "found.json"),
     )

@@ -4,17 +4,20 @@ crowd, and a task that is done already.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
 
 import pytest
 from films import write_film
-from program import TELLTALE, end, run, start, wait_until
+from program import TELLTALE, call, end, start, wait_until
 from undisturbed import N_FRAMES, assert_as_undisturbed
 
-FROM_NOTHING = ("infer", "film.mp4", "--model", TELLTALE, "--batch-size", "4")
+MODEL = ("--model", TELLTALE, "--batch-size", "4")
+FROM_NOTHING = ("infer", "film.mp4", *MODEL)
 COMMAND = (*FROM_NOTHING, "--num-tasks", "2")
 SLOW = {"STREAMSAL_TEST_DELAY_MS": "50"}
 
@@ -24,8 +27,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with film.mp4 and good.streamsal, computed by one task and merged."""
     folder = tmp_path_factory.mktemp("undisturbed")
     write_film(folder / "film.mp4", N_FRAMES)
-    run(*FROM_NOTHING, "-o", "good.streamsal", cwd=folder)
-    run("merge", "good.streamsal", cwd=folder)
+    call(*FROM_NOTHING, "-o", "good.streamsal", cwd=folder)
+    call("merge", "good.streamsal", cwd=folder)
     return folder
 
 
@@ -42,20 +45,24 @@ def names(folder: Path) -> set[str]:
     return {re.sub(r"\.\d+\.part", ".part", name) for name in files} - {".plan.lock"}
 
 
-def test_killed_the_moment_each_name_appears(folder: Path, undisturbed: Path) -> None:
-    seen: set[str] = set()
-    while True:
-        process = start(*FROM_NOTHING, cwd=folder)
-        while process.poll() is None and names(folder) <= seen:
+def test_what_is_left_the_moment_each_name_appears_is_gone_on_with(folder: Path, undisturbed: Path) -> None:
+    """Stopped for that moment: what is on disk then is what a process leaves that is killed."""
+    process, seen, left = start(*FROM_NOTHING, cwd=folder), set[str](), list[Path]()
+    while process.poll() is None:
+        if names(folder) <= seen:
             time.sleep(0.001)
-        if process.poll() is not None:
-            break
-        process.kill()
-        end(process, -signal.SIGKILL)
+            continue
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         seen |= names(folder)
+        left.append(folder / f"left_{len(left)}")
+        shutil.copytree(folder / "film.streamsal", left[-1] / "film.streamsal")
+        process.send_signal(signal.SIGCONT)
     end(process, 0)
     assert seen >= {"plan.json", "film.mp4.npz", "0000.h5", "0000.json"}
-    assert_as_undisturbed(folder, undisturbed, n_tasks=1)
+    for copied in left:
+        call("infer", folder / "film.mp4", *MODEL, "-o", copied / "film.streamsal")
+        assert_as_undisturbed(copied, undisturbed, n_tasks=1)
 
 
 def test_signals_in_a_crowd_stop_a_task_once(folder: Path, undisturbed: Path) -> None:
@@ -65,19 +72,19 @@ def test_signals_in_a_crowd_stop_a_task_once(folder: Path, undisturbed: Path) ->
         process.send_signal(number)
     _, err = end(process, 75)
     assert "run the same command again" in err and err.count("stopped by") == 1
-    run(*COMMAND, cwd=folder)
+    call(*COMMAND, cwd=folder)
     assert_as_undisturbed(folder, undisturbed, n_tasks=2)
 
 
 def test_a_finished_task_run_again_touches_nothing(folder: Path) -> None:
-    run(*COMMAND, cwd=folder)
-    run("merge", "film.streamsal", cwd=folder)
+    call(*COMMAND, cwd=folder)
+    call("merge", "film.streamsal", cwd=folder)
 
     def facts() -> dict[str, tuple[int, int]]:
         files = (path for path in (folder / "film.streamsal").rglob("*") if path.is_file())
         return {str(path): (path.stat().st_mtime_ns, path.stat().st_ino) for path in files}
 
     before = facts()
-    run(*COMMAND, cwd=folder)
-    run("infer", "film.streamsal", "--task-id", "any", cwd=folder)
+    call(*COMMAND, cwd=folder)
+    call("infer", "film.streamsal", "--task-id", "any", cwd=folder)
     assert facts() == before

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from films import destroy_packets, write_film
-from program import end, run, start, wait_until
+from program import call, end, start, wait_until
 from relaytale import folded
 
 from streamsal.errors import BadInput, Stopped, UsageError, WriteError
@@ -57,12 +57,14 @@ def test_a_part_of_a_film_begins_from_nothing(film: Path, tmp_path: Path) -> Non
 def test_a_task_that_comes_too_early_looks_at_its_frames_and_waits(film: Path, tmp_path: Path) -> None:
     path = planned(film, tmp_path / "r", 3)
     late = [start("infer", path, "--task-id", task) for task in ("2", "1")]
-    for task, process in zip((2, 1), late, strict=True):
-        wait_until(lambda task=task: (read_heartbeat(path, task) or {}).get("state") == "running", process)
-    run("infer", path, "--task-id", "0")
-    (_, err2), (_, err1) = (end(process, 0) for process in late)
-    assert "task 2: waits for film.mp4.40.npz, which task 1 hands on" in err2
-    assert "task 1: waits for film.mp4.20.npz, which task 0 hands on" in err1
+    said = [process.stderr.readline() for process in late if process.stderr]
+    assert said == [
+        "task 2: waits for film.mp4.40.npz, which task 1 hands on\n",
+        "task 1: waits for film.mp4.20.npz, which task 0 hands on\n",
+    ]
+    call("infer", path, "--task-id", "0")
+    for process in late:
+        end(process, 0)
     assert_each_frame_was_remembered_once(path)
 
 
@@ -72,7 +74,7 @@ def test_who_waits_can_be_stopped_and_goes_on_later(film: Path, tmp_path: Path) 
     wait_until(lambda: (read_heartbeat(path, 1) or {}).get("state") == "running", early)
     early.send_signal(signal.SIGTERM)
     end(early, 75)
-    run("infer", path, "--task-id", "any")
+    call("infer", path, "--task-id", "any")
     assert_each_frame_was_remembered_once(path)
 
 
@@ -81,7 +83,7 @@ def test_who_goes_on_from_a_task_that_failed_does_not_wait(film: Path, tmp_path:
     heartbeat = path / "logs" / "0000.json"
     heartbeat.parent.mkdir()
     heartbeat.write_text('{"state": "failed"}')
-    _, err = run("infer", path, "--task-id", "1", code=75)
+    _, err = call("infer", path, "--task-id", "1", code=75)
     assert "task 1 goes on from task 0, which has failed: run that one again first" in err
 
 

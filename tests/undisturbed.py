@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import h5py
-from program import run
+from program import call
 
 N_FRAMES = 120
 
 
 def assert_as_undisturbed(folder: Path, undisturbed: Path, n_tasks: int = 4) -> None:
     """film.streamsal merges into the datasets of the run that one task computed, and no temporary file is left."""
-    run("merge", "film.streamsal", cwd=folder)
-    run("merge", "film.streamsal", "--verify", cwd=folder)
+    call("merge", folder / "film.streamsal")
+    call("merge", folder / "film.streamsal", "--verify")
     merged, good = (datasets(at / "film.mp4.h5") for at in (folder / "film.streamsal", undisturbed / "good.streamsal"))
     assert merged.keys() == good.keys()
     assert [name for name in good if merged[name] != good[name] and name != "shard"] == []

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from program import run
+from program import call
 
 from streamsal.cluster import staging
 from streamsal.cluster.staging import staged
@@ -39,9 +39,9 @@ def test_a_task_reads_the_copy_and_stores_the_same(computed: Path, tmp_path: Pat
     shutil.copytree(computed / "film.streamsal", tmp_path / "r", ignore=shutil.ignore_patterns("shards", "logs"))
     scratch = {"TMPDIR": str(tmp_path / "scratch")}
     (tmp_path / "scratch").mkdir()
-    run("infer", tmp_path / "r", "--task-id", "1", "--stage", env=scratch)
+    call("infer", tmp_path / "r", "--task-id", "1", "--stage", env=scratch)
     assert (tmp_path / "r/shards/0001.h5").read_bytes() == (computed / "film.streamsal/shards/0001.h5").read_bytes()
     (copy,) = (tmp_path / "scratch").glob("*.mp4")
     copy.write_bytes(bytes(copy.stat().st_size))
-    _, err = run("infer", tmp_path / "r", "--task-id", "0", "--stage", env=scratch, code=65)
+    _, err = call("infer", tmp_path / "r", "--task-id", "0", "--stage", env=scratch, code=65)
     assert str(copy) in err

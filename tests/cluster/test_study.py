@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from program import run
+from program import call, run
 
 from streamsal.cluster import slurm
 from streamsal.cluster.kubernetes import Pods, manifests
@@ -93,8 +93,8 @@ def test_without_a_grid_the_folder_is_that_of_the_training(folder: Path) -> None
 
 def test_cells_that_are_not_done_train_here_and_the_others_are_left_alone(folder: Path) -> None:
     env, study = {"OMP_NUM_THREADS": "1"}, folder / "grid.training"
-    run("train", "grid.toml", "--index", "0", cwd=folder, env=env)
-    _, err = run("train", "grid.toml", "--summary", cwd=folder, code=3)
+    call("train", "grid.toml", "--index", "0", cwd=folder, env=env)
+    _, err = call("train", "grid.toml", "--summary", cwd=folder, code=3)
     assert "cells not done: 1" in err
     kept = (study / "0000" / "best.pt").stat().st_mtime_ns
     out, err = run("submit", "grid.toml", "--backend", "local", "--gpu", "none", cwd=folder, env=env)
@@ -105,13 +105,13 @@ def test_cells_that_are_not_done_train_here_and_the_others_are_left_alone(folder
 
 
 def test_dry_run_prints_manifests_and_lines_and_writes_nothing(folder: Path) -> None:
-    out, _ = run("submit", "grid.toml", *K8S, "--mount", str(folder), "--dry-run", cwd=folder)
+    out, _ = call("submit", "grid.toml", *K8S, "--mount", str(folder), "--dry-run", cwd=folder)
     assert out.count("kind: Job") == 2 and "completions: 2" in out and "# kubectl apply -f" in out
     assert not (folder / "grid.training").exists()
-    out, _ = run("submit", "grid.toml", *K8S, "--mount", str(folder), cwd=folder)
+    out, _ = call("submit", "grid.toml", *K8S, "--mount", str(folder), cwd=folder)
     written = sorted(path.name for path in (folder / "grid.training" / "submit").iterdir())
     assert written == ["summary.yaml", "train.yaml"] and out.startswith("kubectl apply -f ")
-    again, _ = run("submit", "grid.toml", *K8S, "--mount", str(folder), "--resume", cwd=folder)
+    again, _ = call("submit", "grid.toml", *K8S, "--mount", str(folder), "--resume", cwd=folder)
     assert again == f"{again.splitlines()[0]}\n{out}" and again.startswith("kubectl delete --ignore-not-found -f ")
 
 
@@ -129,20 +129,20 @@ def test_dry_run_prints_manifests_and_lines_and_writes_nothing(folder: Path) -> 
     ],
 )
 def test_options_that_would_be_ignored_are_refused(options: tuple[str, ...], said: str, folder: Path) -> None:
-    _, err = run("submit", "grid.toml", *options, cwd=folder, code=2)
+    _, err = call("submit", "grid.toml", *options, cwd=folder, code=2)
     assert re.search(said, err) and err.count("\n") == 1
     assert not (folder / "grid.training").exists()
 
 
 def test_a_wrong_image_is_said_before_anything_is_written(folder: Path) -> None:
     options = ("--backend", "k8s", "--image", "my image", "--claim", "data", "--mount", str(folder))
-    _, err = run("submit", "grid.toml", *options, cwd=folder, code=2)
+    _, err = call("submit", "grid.toml", *options, cwd=folder, code=2)
     assert "Kubernetes would not take the train of" in err and "'my image'" in err
     assert not (folder / "grid.training").exists()
 
 
 def test_jobs_say_whose_they_are(folder: Path) -> None:
-    out, _ = run("submit", "plain.toml", *K8S, "--mount", str(folder), "--dry-run", cwd=folder)
+    out, _ = call("submit", "plain.toml", *K8S, "--mount", str(folder), "--dry-run", cwd=folder)
     assert out.count("kind: Job") == 1 and "completions: 1\n" in out and "--index" not in out
     assert f"runAsUser: {os.getuid() or 1000}" in out
     assert json.dumps(str(folder)).strip('"') in out

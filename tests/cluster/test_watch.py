@@ -10,7 +10,7 @@ import select
 from pathlib import Path
 
 import pytest
-from program import end, run, start
+from program import call, end, start
 from synthetic_run import make_plan
 
 from streamsal.cli import main
@@ -88,7 +88,7 @@ def test_a_run_that_is_stalled_says_so(planned: Path, capsys: pytest.CaptureFixt
 
 def test_without_slurm_its_column_is_left_out_in_a_line(planned: Path) -> None:
     Log(run=planned, task=0).start(rows=10, done=0, holes=0, device="cpu", job="1_0", requeues=0)
-    out, err = run("status", planned, "--slurm", env={"PATH": str(planned)}, code=3)
+    out, err = call("status", planned, "--slurm", env={"PATH": str(planned)}, code=3)
     assert "slurm" not in out
     assert err.splitlines()[0] == "streamsal: there is no squeue on this machine, so Slurm's column is left out"
 

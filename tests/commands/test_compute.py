@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from file_server import Site, serving
-from program import run, start
+from program import call, start
 
 from streamsal.cli import main
 
@@ -32,7 +32,7 @@ def test_results_on_stdout_everything_else_on_stderr(here: Path, capsys: pytest.
 
 
 def test_progress_as_json_lines(here: Path) -> None:
-    _, err = run("infer", "film.mp4", "--model", "uniform", "-o", "logged", "--log-json", cwd=here)
+    _, err = call("infer", "film.mp4", "--model", "uniform", "-o", "logged", "--log-json", cwd=here)
     found = [json.loads(line) for line in err.splitlines()]
     assert [line["event"] for line in found] == ["note", "start", "done"]
     assert found[-1]["binds"] in ("decode", "model", "write")

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from films import write_film, write_sound
-from program import TELLCLIP, end, run, start, wait_until
+from program import TELLCLIP, call, end, start, wait_until
 from undisturbed import assert_tidy, datasets
 
 from streamsal.cli import main
@@ -77,7 +77,7 @@ def talks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def embedded(talks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of that folder, as one task."""
     run_folder = tmp_path_factory.mktemp("embedded") / "talks.streamsal"
-    out, err = run("embed", talks, *TELLTALE, "--format", "npy", "-o", run_folder, code=1)
+    out, err = call("embed", talks, *TELLTALE, "--format", "npy", "-o", run_folder, code=1)
     assert {Path(line).name for line in out.splitlines()} == {f"{stem(film)}_tellclip.py.npy" for film in FILMS}
     said = [line for line in err.splitlines() if line.startswith("streamsal: ")]
     assert len(said) == 4
@@ -139,7 +139,7 @@ def test_task_by_task_as_in_one_go(talks: Path, embedded: Path, silent: Path) ->
 
 def test_killed_in_the_middle_and_run_again(talks: Path, tmp_path: Path) -> None:
     command = ("embed", talks / "b/talk.mp4", *TELLTALE[:2], "--stride", "1", "--batch-size", "2", "--format", "npy")
-    run(*command, "-o", tmp_path / "whole")
+    call(*command, "-o", tmp_path / "whole")
     process = start(*command, "-o", tmp_path / "again", env={"STREAMSAL_TEST_DELAY_MS": "50"})
     shard = tmp_path / "again" / "shards" / "0000.h5"
     sizes: set[int] = set()
@@ -152,7 +152,7 @@ def test_killed_in_the_middle_and_run_again(talks: Path, tmp_path: Path) -> None
     process.kill()
     end(process, -signal.SIGKILL)
     assert not (tmp_path / "again" / "vectors").exists()
-    run(*command, "-o", tmp_path / "again")
+    call(*command, "-o", tmp_path / "again")
     events = map(json.loads, (tmp_path / "again" / "logs" / "0000.jsonl").read_text().splitlines())
     safe = [event["done"] for event in events if event["event"] == "resume"]
     assert len(safe) == 1 and 0 < safe[0] < 46
