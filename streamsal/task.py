@@ -133,7 +133,10 @@ class Worker:
             return rows
         try:
             with self._claimed(task, patient=patient) as file:
-                self._compute(log, file)
+                cost = self._compute(log, file)
+            if cost is not None:
+                log.end("done", **cost, **self._proof(task))  # who reads that finds the shard free
+                self._progress.event("done", task=task, **cost)
         except Held:
             raise  # the log is the other copy's to write
         except Stopped as error:
@@ -171,25 +174,27 @@ class Worker:
         with closing(file):
             yield file
 
-    def _compute(self, log: Log, file: BlockFile) -> None:
-        """Let every part of the shard be filled from where it was left, and mark it as whole."""
+    def _compute(self, log: Log, file: BlockFile) -> dict[str, Any] | None:
+        """Let every part of the shard be filled from where it was left, and mark it as whole.
+
+        Returns what that has cost, or None where another copy has done it, while this one was getting ready.
+        """
         jobs = self._jobs(log)
         from .store import ShardWriter
 
         progress, rows, meter = self._progress, self.plan.rows(log.task), Meter()
         with ShardWriter(file, [info for info, _ in jobs]) as shard:
             done = sum(shard.committed(info) for info, _ in jobs)
-            if shard.complete and done == rows:  # by another copy, while this one was getting ready
+            if shard.complete and done == rows:
                 progress.say(f"task {log.task}: already done")
-                return
+                return None
             holes = sum(shard.holes(info) for info, _ in jobs)
             log.start(rows=rows, done=done, holes=holes, device=jobs[0][0].device, **job_facts(os.environ))
             with progress.track(f"task {log.task}", rows, done):
                 for info, job in jobs:
                     _fill(shard, info, job, log=log, meter=meter, progress=progress, stop=self._stop)
             shard.finish()
-            log.end("done", **meter.summary(), **self._proof(log.task))
-        progress.event("done", task=log.task, **meter.summary())
+        return meter.summary()
 
     def _proof(self, task: int) -> dict[str, Any]:
         """What lets others believe the last heartbeat without opening the shard."""

@@ -11,11 +11,12 @@ import pytest
 from films import destroy_packets, write_film
 
 from streamsal.errors import Held, MissingInput, PlanMismatch, Stopped
-from streamsal.heartbeat import read_heartbeat
+from streamsal.heartbeat import Log, read_heartbeat
 from streamsal.locks import lock
+from streamsal.plan import Plan
 from streamsal.prepare import Request, make_plan
 from streamsal.store import shard_path
-from streamsal.task import Worker, infer
+from streamsal.task import Worker, holes_if_whole, infer
 
 
 @pytest.fixture
@@ -42,6 +43,18 @@ def test_heartbeat_of_a_task_that_is_done(run: Path) -> None:
         assert (beat["pid"], beat["device"], beat["restarts"], beat["error"]) == (os.getpid(), "cpu", 0, "")
     assert sum(beat["holes"] for beat in beats if beat) == 2
     assert events(run, 0) == ["start", "done"]
+
+
+def test_who_reads_that_a_task_is_done_finds_its_shard_free(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, found, end = Plan.load(run / "plan.json"), [], Log.end
+
+    def looking(log: Log, event: str, *arguments: str, **facts: object) -> None:
+        end(log, event, *arguments, **facts)
+        found.append((event, holes_if_whole(run, 1, plan)))
+
+    monkeypatch.setattr(Log, "end", looking)
+    infer(run, 1)
+    assert found == [("done", 2)]
 
 
 def test_a_task_that_is_done_does_nothing(run: Path) -> None:
