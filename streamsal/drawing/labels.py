@@ -6,6 +6,7 @@ over the clips that it lies in, and a panel and an outline on a picture's own pl
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -21,6 +22,7 @@ from .overlay import line_width
 Box = tuple[int, int, int, int]  # x, y, width, height in displayed pixels
 
 MOST_ROWS = 5
+MOST_LETTERS = 48  # of a name; a longer one would make all letters small, since a panel is as wide as its longest name
 BAR = (32, 98, 168)  # dark enough for the letters on it, light enough for the pane under it
 _ROW, _GAP = 11, 1  # dots; letters have 7 of them
 _LETTER = 6  # dots from one letter to the next
@@ -90,10 +92,11 @@ def labels_panel(values: dict[str, float], names: Sequence[str], height: int, wi
 
     As wide as the longest of all `names` needs, so that it keeps its size throughout a film; where the picture of
     `height` x `width` is narrower, names are cut, and where there is hardly room for them the numbers are left out.
+    Letters are without their accents.
     """
     room = max(_LETTER, width - 8 - _MARGIN)
     beside = _BESIDE if room >= _BESIDE + 4 * _LETTER else 0
-    length = min(max(len(name) for name in names) * _LETTER + beside, room)
+    length = min(min(max(len(bare(name)) for name in names), MOST_LETTERS) * _LETTER + beside, room)
     letters = (length - beside) // _LETTER
     drawing = np.zeros((len(values) * (_ROW + _GAP) - _GAP, length, 3))
     marks = np.zeros(drawing.shape[:2])
@@ -101,10 +104,15 @@ def labels_panel(values: dict[str, float], names: Sequence[str], height: int, wi
         top = row * (_ROW + _GAP)
         filled = round(length * value)
         drawing[top : top + _ROW, :filled], marks[top : top + _ROW, :filled] = BAR, 1
-        _write(drawing, marks, name[:letters], top + 2, 2 if beside else 0)
+        _write(drawing, marks, bare(name)[:letters], top + 2, 2 if beside else 0)
         if beside:
             _write(drawing, marks, f"{value:.2f}", top + 2, length - _NUMBER)
     return panel(drawing, marks, min(height, width), width, corner="bottom left")
+
+
+def bare(name: str) -> str:
+    """Without accents, which `lettering` does not have."""
+    return "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
 
 
 def _write(drawing: np.ndarray, marks: np.ndarray, line: str, top: int, left: int) -> None:

@@ -96,6 +96,20 @@ def test_bars_are_as_long_as_probabilities_and_panels_keep_their_size() -> None:
     assert line[0.25] == round(whole / 4) and line[0.5] == round(whole / 2)
 
 
+@pytest.mark.parametrize("size", [(1080, 1920), (1920, 1080), (720, 960), (270, 480)], ids=str)
+def test_one_long_name_leaves_the_letters_of_the_others_as_large_as_they_were(size: tuple[int, int]) -> None:
+    (_, usual), (_, beside) = (
+        labels_panel({"runs": 0.5}, names, *size) for names in (NAMES, (*NAMES, "a very long name " * 20))
+    )
+    assert beside.shape[0] == usual.shape[0] and beside.shape[1] < size[1]
+
+
+def test_letters_with_accents_are_written_without() -> None:
+    for name, plain in (("läuft", "lauft"), ("Tür öffnen", "Tur offnen"), ("traînée", "trainee")):
+        found, wanted = (labels_panel({each: 0.5}, [each], 270, 480) for each in (name, plain))
+        np.testing.assert_array_equal(found[0], wanted[0])
+
+
 def planes_with(labels: Labels, canvas: Any, frame: int = 10) -> tuple[list[np.ndarray], list[np.ndarray]]:
     picture = noise(canvas)
     paint = LabelPainter(labels, canvas)
