@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ import streamsal
 from streamsal.errors import UsageError
 from streamsal.merge import merge, open_run
 from streamsal.models import MODELS, create_model, model_module, spec_of
+from streamsal.models.classifier import load
 from streamsal.models.clip_model import ClipModel, salient_means
+from streamsal.models.design import Design
+from streamsal.models.lowres_classifier import LowresClassifier
 from streamsal.models.spec import ClipBatch, Result
 from streamsal.prepare import Request, make_plan
 from streamsal.task import infer
@@ -170,10 +174,15 @@ def test_a_processor_computes_in_float32_unless_told(film: Path, dtype: str, exp
     assert model.autocast is expected
 
 
-def test_a_slot_that_is_not_present_reaches_nothing() -> None:
-    model = light()
-    length, side = model.spec.clip.length, model.recipe.crop  # type: ignore[union-attr]
-    clips = torch.randn(4, 3, length, side, side, generator=torch.Generator().manual_seed(3))
+def classifier() -> LowresClassifier:
+    design = Design(classes=("walks", "runs"), frames=8, rate=25, side_in=14, side=28, width=0.125)
+    return LowresClassifier(load("synthetic", design))
+
+
+@pytest.mark.parametrize(("made", "side"), [(light, 160), (classifier, 14)])
+def test_a_slot_that_is_not_present_reaches_nothing(made: Callable[[], Any], side: int) -> None:
+    model = made()
+    clips = torch.randn(4, 3, model.spec.clip.length, side, side, generator=torch.Generator().manual_seed(3))
     frame, valid = np.array([-1, 7, 8, -1]), np.array([0, 1, 0.5, 0], np.float32)
 
     def result(absent: Tensor) -> Result:

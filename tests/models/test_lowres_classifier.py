@@ -26,7 +26,6 @@ from streamsal.models import classifier as classifiers
 from streamsal.models.classifier import Classifier, prepared
 from streamsal.models.design import Design
 from streamsal.models.lowres_classifier import TINYVIRAT, LowresClassifier, frame_order
-from streamsal.models.spec import ClipBatch
 from streamsal.prepare import Request, make_plan
 from streamsal.task import infer
 from streamsal.timing import Timing
@@ -227,22 +226,6 @@ def test_legacy_order_sorts_numbers_as_text() -> None:
     assert frame_order(replace(SMALL, frames=24, order="legacy")) == [
         *(0, 1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 2, 20, 21, 22, 23, 3, 4, 5, 6, 7, 8, 9)
     ]
-
-
-def test_a_slot_that_is_not_present_reaches_nothing() -> None:
-    model = LowresClassifier(classifier_of(SMALL))
-    clips = torch.randn(4, 3, 8, 14, 14, generator=torch.Generator().manual_seed(3))
-    frame, valid = np.array([-1, 7, 8, -1]), np.array([0, 1, 0.5, 0], np.float32)
-
-    def result(absent: torch.Tensor) -> Any:
-        batch = torch.stack([absent, clips[1], clips[2], absent])
-        with torch.no_grad():
-            return model.step(ClipBatch(clips_ncthw=batch, frame=frame, valid=valid, present=slice(1, 3)), None)
-
-    repeated, not_a_number = result(clips[1]), result(torch.full_like(clips[0], torch.nan))
-    assert repeated.frame.tolist() == [7, 8] and repeated.values["valid"].tolist() == [1, 0.5]
-    for name, value in repeated.values.items():
-        assert len(value) == 2 and torch.equal(value, not_a_number.values[name]), name
 
 
 def test_a_film_can_be_streamed(film: Path) -> None:

@@ -158,7 +158,7 @@ def test_the_same_weights_with_another_pool_or_order_of_frames_are_another_netwo
     assert relative(found, measured("slowfast_r50_4x16")["features"][:, 0, 0]) > 1e-3
 
 
-@pytest.mark.parametrize(("case", "every"), [("x3d_s", 14), ("slowfast_r50_8x8", 26)], ids=["x3d_s", "slowfast_r50_8x8"])
+@pytest.mark.parametrize(("case", "every"), [("x3d_s", 14), ("slowfast_r50_8x8", 26)])
 def test_a_small_change_of_a_late_tensor_is_noticed(case: str, every: int) -> None:
     """So that the comparisons above can fail: a tenth more of a vector, the rows of a kernel in reverse."""
     net = resnet3d.network(stand_ins(case), case)
