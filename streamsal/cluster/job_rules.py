@@ -106,9 +106,19 @@ def _wrong_names(metadata: Document, spec: Document, pod: Document) -> Iterator[
         claim = volume.get("persistentVolumeClaim", {}).get("claimName", "claim")
         if len(claim) > 253 or not SUBDOMAIN.fullmatch(claim):
             yield f"a claim's name is made of small letters, digits, inner hyphens and dots, not {claim!r}"
+    for value in _wanted_of_nodes(pod.get("affinity", {})):
+        if not value or not LABEL_VALUE.fullmatch(value):
+            yield f"no label of a node can be {value!r}, and no pod would ever start"
     for key, value in metadata.get("labels", {}).items():
         if not LABEL_VALUE.fullmatch(value):
             yield f"label {key} cannot be {value!r}"
+
+
+def _wanted_of_nodes(affinity: Document) -> Iterator[str]:
+    required = affinity.get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", {})
+    for term in required.get("nodeSelectorTerms", []):
+        for expression in term.get("matchExpressions", []):
+            yield from expression.get("values", [])
 
 
 def _wrong_indices(spec: Document) -> Iterator[str]:

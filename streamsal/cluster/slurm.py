@@ -81,6 +81,8 @@ def _directives(submission: Submission, step: Step) -> dict[str, object]:
     """By their names; empty ones are left out of the script."""
     if "\\" in str(submission.folder):  # in a log's name it turns off Slurm's patterns: all tasks would share one log
         raise UsageError(f"{submission.folder} cannot be told to Slurm: it holds a backslash; choose another with -o")
+    if not re.fullmatch(r"[\w.+-]+", step.gpu):
+        raise UsageError(f"--gpu {step.gpu} is no type of GPU: name one as `sinfo -o %G` does, or any, or none")
     logs = str(submission.folder / "logs").replace("%", "%%")
     return {
         "job-name": step.name,

@@ -60,7 +60,7 @@ def submit(arguments: argparse.Namespace) -> int:
     if place == "slurm" and not arguments.dry_run:
         require_slurm()
     failed: list[StreamsalError] = []
-    of_study = len(arguments.inputs) == 1 and arguments.inputs[0].endswith(".toml")
+    of_study = any(name.endswith(".toml") for name in arguments.inputs)
     made = _study(arguments) if of_study else _run(arguments, progress, failed)
     submission, folder = made.submission, made.submission.folder
     if place == "k8s":
@@ -103,16 +103,19 @@ def _run(arguments: argparse.Namespace, progress: Progress, failed: list[Streams
 
     run, plan = _planned(arguments, progress, failed)
     spec = spec_of(plan.model.name, plan.model.weights or None, **plan.model.options)
-    if arguments.render and spec.clip and not spec.outputs[0].labels:
+    labels = bool(spec.outputs[0].labels)
+    if arguments.render and spec.clip and not labels:
         raise UsageError(f"{spec.name} gives vectors, no maps that a film could show: leave --render out")
+    if arguments.style and (arguments.style == "labels") != labels:
+        raise UsageError(f"--style {arguments.style} cannot show what {spec.name} gives: leave it out")
     submission = Run(folder=run, second_pass=bool(spec.derived), **_asked_of_cluster(arguments, run))
-    if spec.outputs[0].labels:
+    if labels:
         submission = replace(submission, resources=replace(submission.resources, style="labels"))
     tasks = missing_tasks(run, plan) if arguments.resume else range(len(plan.shards))
     if arguments.resume and arguments.cluster == "slurm":
         say_where_devices_failed(run, tasks, progress.say)
     weights = weights_file(plan.model.name, plan.model.weights or None)
-    found = {"the weights": "" if weights == SYNTHETIC else weights, "the center bias": plan.model.center_bias}
+    found = {"the weights file": "" if weights == SYNTHETIC else weights, "the center bias": plan.model.center_bias}
     found["the model"] = plan.model.name if is_user_file(plan.model.name) else ""
     reads = {"the run": run, **{f"the video {video.name},": video.path for video in plan.videos}}
     reads |= {what: path for what, path in found.items() if path}
@@ -123,6 +126,10 @@ def _study(arguments: argparse.Namespace) -> Made:
     """All cells that are not done, whether they were submitted before or not."""
     from ..cluster.study import Study, cells_of, inputs_of, rows_of
 
+    if len(arguments.inputs) > 1:
+        raise UsageError(
+            "a configuration is submitted alone: several trainings are the cells of a [grid], or one by one"
+        )
     config = Path(os.path.abspath(arguments.inputs[0]))
     given = [f"--{name}" for name in ("tasks", "stage", "render", "style") if getattr(arguments, name) is not None]
     if options := ", ".join(filter(None, [unset_options(arguments), *given])):

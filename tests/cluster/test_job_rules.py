@@ -101,6 +101,8 @@ WRONG = [
     (f"{RULES}.0.onPodConditions.0.status", "true", "status 'true'"),
     (f"{RULES}.1.onExitCodes.operator", "Is", "operator 'Is'"),
     (f"{NODES}.matchExpressions.0.operator", "Is", "operator 'Is'"),
+    (f"{NODES}.matchExpressions.0.values", ["A 40"], "no label of a node can be 'A 40'"),
+    (f"{NODES}.matchExpressions.0.values", ["A40", ""], "no label of a node can be ''"),
     (f"{POD}.volumes.1.emptyDir.medium", "Ram", "medium 'Ram'"),
     (f"{BOX}.imagePullPolicy", "Sometimes", "imagePullPolicy 'Sometimes'"),
     ("metadata.name", "Talk", "a job's name"),

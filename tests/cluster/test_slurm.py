@@ -104,6 +104,12 @@ def test_what_cannot_be_told_to_slurm_is_said(name: str, said: str) -> None:
         slurm.scripts(replace(SUBMISSION, folder=Path("/data") / name))
 
 
+@pytest.mark.parametrize("gpu", ["", "my gpu", "a40,l40", "a40:2"])
+def test_what_is_no_type_of_a_gpu_is_said(gpu: str) -> None:
+    with pytest.raises(UsageError, match=f"--gpu {gpu} is no type of GPU"):
+        slurm.scripts(replace(SUBMISSION, resources=Resources(gpu=gpu)))
+
+
 def test_a_site_file_that_is_gone_ends_the_job(tmp_path: Path) -> None:
     submission = replace(SUBMISSION, program=SAY_ARGUMENTS, site=str(tmp_path / "gone.sh"))
     done = subprocess.run(["bash", "-c", script(submission, "merge")], capture_output=True, text=True)

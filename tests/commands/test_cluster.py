@@ -24,3 +24,28 @@ def test_status_of_half_a_run_leaves_with_3_and_the_array_to_send(
     assert main(["infer", run, "--task-id", "1"]) == 0
     assert main(["status", run]) == 3
     assert "tasks not done: 0,2-3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--model", "sigmotion", "--style", "labels"), "--style labels cannot show what sigmotion gives"),
+        (
+            ("--model", "lowres_classifier", "--weights", "synthetic", "--style", "heatmap"),
+            "--style heatmap cannot show what lowres_classifier gives",
+        ),
+    ],
+    ids=["maps", "labels"],
+)
+def test_a_film_that_cannot_be_drawn_is_refused_before_anything_is_computed_for_it(
+    here: Path, tmp_path: Path, words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--tasks", "2", "-o", str(tmp_path / "r"), "--render", "--dry-run")
+    assert main(["submit", "film.mp4", *words, *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_configurations_are_submitted_one_by_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for other in ("film.mp4", "b.toml"):
+        assert main(["submit", "a.toml", other, "--dry-run"]) == 2
+        assert "a configuration is submitted alone" in capsys.readouterr().err
