@@ -61,7 +61,8 @@ def stand_in(key: str, shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0
     elif "sigma" in leaf:
         value = np.float32(4) + np.float32(8) * np.asarray(rng.random(shape, dtype=np.float32))
     elif normal.ndim >= 2:
-        value = np.multiply(normal, np.sqrt(2 / max(1, int(np.prod(shape[1:])))), dtype=np.float64)
+        scale = np.sqrt(2 / max(1, int(np.prod(shape[1:]))))
+        value = np.multiply(normal, scale, out=normal, dtype=np.float64, casting="same_kind")
     elif leaf.endswith("weight"):
         value = np.float32(1) + small
     else:
