@@ -133,7 +133,7 @@ def judge(
     judged = _judged(replace(predictions, facts=facts), test, known.thresholds)
 
     def write() -> None:
-        _clear(make_folder(folder))
+        clear(make_folder(folder))
         judged.predictions.save(folder / "predictions.h5")
         if npy:
             write_npy(folder, predictions, judged.seen, judged.scores[judged.by].confusion if judged.scores else None)
@@ -209,8 +209,10 @@ def _check_writable(folder: Path) -> None:
         raise WriteError(f"cannot write into {there}: name another folder with -o")
 
 
-def _clear(folder: Path) -> None:
-    """What an earlier test of other clips may have left. metrics.json goes first."""
+def clear(folder: Path) -> None:
+    """What an earlier test of other clips has left, if there was one. metrics.json goes first."""
+    if not (folder / "predictions.h5").exists():
+        return
     for name in MADE_HERE:
         with writing(folder / name):
             (folder / name).unlink(missing_ok=True)

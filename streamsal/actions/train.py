@@ -10,7 +10,6 @@ step, loss, lr, clips_per_second, waits_for), or of an epoch (epoch, step, valid
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -32,6 +31,7 @@ from ..signals import Stop, stopped
 from .board import Board
 from .config import Config
 from .drawing_lots import epoch_of, share
+from .folder import check_ours, clear
 from .keeping import Place, identity_of, keep, restore
 from .memory import enough_memory
 from .predict import clip_of, predict
@@ -40,8 +40,6 @@ from .reading import Read, batches
 from .scores import scored, tuned
 from .split import ClipSets, clips_of
 from .stepping import Stepper
-
-MADE_HERE = ("last.pt", "best.pt", "validation.h5", "log.jsonl", "tensorboard", "test")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,7 +86,7 @@ def train(
     """
     need("train", "training", "torchmetrics", "tensorboard")
     folder, processes, progress = Path(folder), processes or Processes(), progress or Progress(quiet=True)
-    with _alone_in(folder, processes):
+    with _alone_in(folder, processes, anew=resume == "no"):
         clips = processes.first_does(lambda: clips_of(config, folder, anew=resume == "no"))
         with enough_memory(_smaller_batches(config)):
             training = Training(
@@ -154,10 +152,12 @@ def _shown_to_each(clips: ClipSets, processes: Processes) -> int:
 
 
 @contextmanager
-def _alone_in(folder: Path, processes: Processes) -> Iterator[None]:
+def _alone_in(folder: Path, processes: Processes, *, anew: bool) -> Iterator[None]:
     with ExitStack() as stack:
 
         def claim() -> None:
+            if not anew:
+                check_ours(folder)
             if not stack.enter_context(lock(make_folder(folder) / "train.lock", wait=False)):
                 raise Held(f"another process trains into {folder}: wait for it, or end it, and run again")
 
@@ -186,20 +186,11 @@ def _begin(training: Training, resume: str) -> None:
             )
     if processes.first:
         if anew:
-            _clear(folder)
+            clear(folder)
         with writing(folder), open(folder / "log.jsonl", "ab") as log:
             log.truncate(min(log.tell(), training.place.log_bytes))
         write_bytes(folder / "config.json", json.dumps(training.config.to_dict(), indent=1).encode())
     processes.barrier()
-
-
-def _clear(folder: Path) -> None:
-    for name in MADE_HERE:
-        path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _train_epoch(training: Training) -> None:

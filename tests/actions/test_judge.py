@@ -174,6 +174,13 @@ def test_an_old_test_leaves_nothing_behind(tmp_path: Path) -> None:
     assert names == {"notes.txt", "predictions.h5", "metrics.json", "per_class.csv"}
 
 
+def test_what_no_test_has_written_is_not_removed(tmp_path: Path) -> None:
+    manifest = labeled_manifest(tmp_path, "activity_walking", "vehicle_moving")
+    (tmp_path / "logits.npy").write_text("of another program")
+    judge(lone_classifier(tmp_path), manifest, output=tmp_path, workers=0, plots=False)
+    assert (tmp_path / "logits.npy").exists() and (tmp_path / "metrics.json").exists()
+
+
 def test_a_classifier_brings_its_thresholds_along_but_not_its_data(trained: Path, tmp_path: Path) -> None:
     config = replace(SETTINGS, data=replace(SETTINGS.data, root="/nowhere", test=""))
     known = trained_in(trained)

@@ -120,7 +120,10 @@ def test_another_configuration_is_refused_unless_it_begins_anew(made: Path, conf
     other = replace(config, train=replace(config.train, lr=0.01), data=replace(config.data, validation=0.2))
     with pytest.raises(PlanMismatch, match=r"train\.lr = 0\.001, and now it is 0\.01"):
         train(other, tmp_path / "t")
+    (tmp_path / "t/test").mkdir()
+    (tmp_path / "t/test/clip.mp4").write_text("somebody's own")
     train(other, tmp_path / "t", resume="no")
+    assert (tmp_path / "t/test/clip.mp4").exists()
     assert len(json.loads((tmp_path / "t/split.json").read_text())["validation"]) == 2
     assert len(log_of(tmp_path / "t")) == len(log_of(made / "whole"))
     assert not same(weights(tmp_path / "t"), weights(made / "whole"))
@@ -139,6 +142,13 @@ def test_a_training_goes_on_in_another_folder_from_what_was_kept_in_one(
     (tmp_path / "two/best.pt").unlink()
     with pytest.raises(MissingInput, match=r"best\.pt is gone"):
         train(config, tmp_path / "two")
+
+
+def test_a_folder_in_which_somebody_else_keeps_such_files_is_left_alone(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_text("of another program")
+    with pytest.raises(UsageError, match=r"best\.pt is of no training that was begun there: name another folder"):
+        train(config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
 
 
 def test_two_copies_do_not_train_into_one_folder(config: Config, tmp_path: Path) -> None:
