@@ -1,4 +1,4 @@
-"""Spatial transformers (Jaderberg et al. 2015) for clips: where the network looks in every frame, and that place alone.
+"""What spatial transformers (Jaderberg et al. 2015) of clips are made of: where a network looks in every frame.
 
 In: frames of clips, one behind the other. Out: six numbers per frame, and the frames seen through them, in float32
 whatever autocast says: bfloat16 rounds a position among 112 pixels by up to 0.2.
@@ -16,38 +16,6 @@ from torch.nn import functional
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 HIDDEN = 32
 LAST_CHANNELS = 8  # of the localization, whose maps are a quarter as high and wide as what it reads
-
-
-class SpatialTransformer(nn.Module):
-    """The one of its own, as the program of 2022 this replaces put it before a resizer: clips in, clips out.
-
-    side           height and width of the frames in pixels, a multiple of 4
-    legacy_layout  see `planes`
-    """
-
-    def __init__(self, side: int, *, channels: int = 3, legacy_layout: bool = False) -> None:
-        super().__init__()
-        self.legacy_layout = legacy_layout
-        self.localization = nn.Sequential(
-            nn.Conv2d(channels, 16, 7, padding=3),
-            nn.MaxPool2d(3, 2, 1),
-            nn.Tanh(),
-            nn.Conv2d(16, LAST_CHANNELS, 5, padding=2),
-            nn.MaxPool2d(2),
-            nn.Tanh(),
-        )
-        self.fc_loc = affine(side)
-
-    def forward(self, clips_ncthw: Tensor) -> Tensor:
-        frames = clips_ncthw.shape[2]
-        seen = planes(folded(clips_ncthw), frames, self.legacy_layout)
-        shown = warped(seen, thetas(self.localization, self.fc_loc, seen))
-        return unfolded(frames_of(shown, frames, self.legacy_layout), frames)
-
-    def thetas(self, clips_ncthw: Tensor) -> Tensor:
-        """(n T, 2, 3)"""
-        seen = planes(folded(clips_ncthw), clips_ncthw.shape[2], self.legacy_layout)
-        return thetas(self.localization, self.fc_loc, seen)
 
 
 def affine(side: int) -> nn.Sequential:
