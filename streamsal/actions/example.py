@@ -18,6 +18,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
+from ..errors import UsageError
 from ..files import make_folder, write_bytes, writing
 
 MOVES = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}  # (rows, columns)
@@ -75,24 +76,20 @@ class Motion:
 def write_example(folder: str | Path, scenes: Mapping[str, range] = SCENES) -> list[Path]:
     """Writes the data set, RECIPE and GRID, and names what was written: the two configurations first.
 
-    Raises WriteError.
+    Raises WriteError, and UsageError where one of these texts is there and says something else.
     """
     folder = Path(folder)
-    written = []
-    for part, numbers in scenes.items():
-        rows = []
-        for scene, name in itertools.product(numbers, CLASSES):
-            path = Path("clips", f"scene_{scene:02d}", f"{name}.mp4")
-            make_folder((folder / path).parent)
-            write_clip(folder / path, pictures(scene, name))
-            rows.append({"path": path.as_posix(), "labels": name, "scene": path.parent.name})
-            written.append(folder / path)
-        written.insert(0, folder / f"{part}.csv")
-        write_bytes(written[0], _csv(rows))
-    for name, text in ((GRID, SETTINGS + AXIS), (RECIPE, SETTINGS)):
-        written.insert(0, folder / name)
-        write_bytes(written[0], text.encode())
-    return written
+    texts = {RECIPE: SETTINGS, GRID: SETTINGS + AXIS} | {f"{part}.csv": _csv(some) for part, some in scenes.items()}
+    for name, text in texts.items():
+        if (folder / name).is_file() and (folder / name).read_bytes() != text.encode():
+            raise UsageError(f"{folder / name} is there and says something else: name another folder")
+    clips = []
+    for scene, name in itertools.product(itertools.chain(*scenes.values()), CLASSES):
+        clips.append(make_folder(folder / f"clips/scene_{scene:02d}") / f"{name}.mp4")
+        write_clip(clips[-1], pictures(scene, name))
+    for name, text in texts.items():
+        write_bytes(folder / name, text.encode())
+    return [*(folder / name for name in texts), *clips]
 
 
 def pictures(scene: int, name: str) -> NDArray[np.uint8]:
@@ -158,9 +155,11 @@ def _generator(scene: int, name: str, *more: int) -> np.random.Generator:
     return np.random.default_rng([scene, list(CLASSES).index(name), *more])
 
 
-def _csv(rows: list[dict[str, str]]) -> bytes:
+def _csv(scenes: range) -> str:
     text = io.StringIO()
-    table = csv.DictWriter(text, ["path", "labels", "scene"], lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return text.getvalue().encode()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("path", "labels", "scene"))
+    for number, name in itertools.product(scenes, CLASSES):
+        scene = f"scene_{number:02d}"
+        table.writerow((f"clips/{scene}/{name}.mp4", name, scene))
+    return text.getvalue()

@@ -15,6 +15,7 @@ from streamsal.actions.grid import read_grid
 from streamsal.actions.manifest import read_manifest
 from streamsal.actions.reading import decoded, windows
 from streamsal.actions.split import clips_of
+from streamsal.errors import UsageError
 from streamsal.index import index_video
 
 TEXT_ORDER = windows(example.WINDOW, example.WINDOW, 0.0, "legacy")[0].tolist()
@@ -49,6 +50,14 @@ def test_the_example_is_the_same_on_every_call(folder: Path, tmp_path: Path) -> 
     again = tmp_path / "again.mp4"
     example.write_clip(again, example.pictures(0, "up_then_left"))
     assert again.read_bytes() == (folder / "clips/scene_00/up_then_left.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["recipe.toml", "order.toml", "train.csv", "test.csv"])
+def test_a_file_of_another_content_is_not_written_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=f"{name} is there and says something else"):
+        example.write_example(tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize("name", example.CLASSES)
