@@ -65,7 +65,7 @@ class Cluster:
         give_up = time.monotonic() + patience_seconds
         while not condition(tasks := self.tasks(job)):
             assert time.monotonic() < give_up, f"job {job} stays {tasks}"
-            time.sleep(0.1)
+            time.sleep(0.3)
         return tasks
 
     def finish(self, job: str) -> Tasks:

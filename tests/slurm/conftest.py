@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from cluster import TOOL, Cluster, running
 from films import write_film
-from program import SCHEDULERS, TELLTALE, run
+from program import SCHEDULERS, TELLTALE, call
 from undisturbed import N_FRAMES
+from victim import N_TASKS, VICTIM
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -50,17 +51,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with film.mp4 and good.streamsal, computed by one task and merged.
 
-    For copies also planned.streamsal, four tasks, nothing computed, and half_done.streamsal, tasks 0 and 1 computed.
+    For copies also planned.streamsal, nothing computed, and half_done.streamsal, all tasks but the last two computed.
     """
     folder = tmp_path_factory.mktemp("undisturbed")
     write_film(folder / "film.mp4", N_FRAMES)
     model = ("--model", TELLTALE, "--batch-size", "4")
-    run("infer", "film.mp4", *model, "-o", "good.streamsal", cwd=folder)
-    run("merge", "good.streamsal", cwd=folder)
-    run("plan", "film.mp4", *model, "--tasks", "4", "-o", "planned.streamsal", cwd=folder)
+    call("infer", "film.mp4", *model, "-o", "good.streamsal", cwd=folder)
+    call("merge", "good.streamsal", cwd=folder)
+    call("plan", "film.mp4", *model, "--tasks", str(N_TASKS), "-o", "planned.streamsal", cwd=folder)
     shutil.copytree(folder / "planned.streamsal", folder / "half_done.streamsal")
-    for task in ("0", "1"):
-        run("infer", "half_done.streamsal", "--task-id", task, cwd=folder)
+    for task in range(VICTIM - 1):
+        call("infer", "half_done.streamsal", "--task-id", str(task), cwd=folder)
     return folder
 
 
@@ -72,7 +73,7 @@ def planned(undisturbed: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def half_done(undisturbed: Path, tmp_path: Path) -> Path:
-    """A folder with the film and film.streamsal, where tasks 2 and 3 are not computed yet."""
+    """A folder with the film and film.streamsal, where the last two tasks are not computed yet."""
     return copy_of(undisturbed, "half_done.streamsal", tmp_path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from program import TELLTALE, run
+from program import TELLTALE, call
 
 PLAN = ("film.mp4", "--model", TELLTALE, "--tasks", "2")
 
@@ -22,7 +22,7 @@ def folder(undisturbed: Path, tmp_path: Path) -> Path:
 
 
 def test_awkward_paths_reach_the_tasks_and_their_logs(cluster: Cluster, folder: Path) -> None:
-    out, _ = run("submit", *PLAN, "--gpu", "none", "--cpus", "1", "--stage", cwd=folder, env=cluster.environment)
+    out, _ = call("submit", *PLAN, "--gpu", "none", "--cpus", "1", "--stage", cwd=folder, env=cluster.environment)
     jobs = dict(line.split() for line in out.splitlines())
     assert [task.state for task in cluster.finish(jobs["merge"]).values()] == ["COMPLETED"]
     made = folder / "film.streamsal"
@@ -33,6 +33,6 @@ def test_awkward_paths_reach_the_tasks_and_their_logs(cluster: Cluster, folder: 
 
 def test_what_slurm_would_refuse_is_refused_at_once(cluster: Cluster, folder: Path) -> None:
     for wrong in (("--gpu", "no_such_card"), ("--partition", "nowhere"), ("--sbatch=--no-such-option",)):
-        _, err = run("submit", *PLAN, *wrong, cwd=folder, env=cluster.environment, code=2)
+        _, err = call("submit", *PLAN, *wrong, cwd=folder, env=cluster.environment, code=2)
         assert err.splitlines()[-1].startswith("streamsal: Slurm refuses `sbatch --test-only ")
     assert not (folder / "film.streamsal" / "submit" / "jobs.jsonl").exists()

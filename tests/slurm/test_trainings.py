@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from cluster import PATIENCE_SECONDS, Cluster
-from program import run
+from program import call
 
 CLIPS = Path(__file__).parents[1] / "fixtures" / "lowres_action" / "mini_tinyvirat"
 WARNED = 1
@@ -52,7 +52,7 @@ def test_a_grid_trains_on_a_cluster_and_a_cell_that_was_warned_goes_on_where_it_
 ) -> None:
     shutil.copytree(CLIPS, tmp_path / "clips")
     (tmp_path / "grid.toml").write_text(GRID)
-    out, _ = run("submit", "grid.toml", *SMALL, cwd=tmp_path, env=cluster.environment)
+    out, _ = call("submit", "grid.toml", *SMALL, cwd=tmp_path, env=cluster.environment)
     jobs = dict(line.split() for line in out.splitlines())
     study = tmp_path / "grid.training"
     give_up = time.monotonic() + PATIENCE_SECONDS
@@ -66,7 +66,7 @@ def test_a_grid_trains_on_a_cluster_and_a_cell_that_was_warned_goes_on_where_it_
     assert log_of(study / "0000") == log_of(study / f"{WARNED:04d}")
     table = (study / "logs" / f"summary-{jobs['summary']}.log").read_text().splitlines()
     assert [line.split()[:4] for line in table[1:]] == [["0", "10", "done", "30"], ["1", "20", "done", "30"]]
-    _, err = run("submit", "grid.toml", *SMALL, cwd=tmp_path, env=cluster.environment, code=2)
+    _, err = call("submit", "grid.toml", *SMALL, cwd=tmp_path, env=cluster.environment, code=2)
     assert "--resume sends the tasks that are not done" in err
 
 
