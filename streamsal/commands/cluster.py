@@ -63,6 +63,8 @@ def submit(arguments: argparse.Namespace) -> int:
     of_study = any(name.endswith(".toml") for name in arguments.inputs)
     made = _study(arguments) if of_study else _run(arguments, progress, failed)
     submission, folder = made.submission, made.submission.folder
+    if not made.tasks:
+        progress.say(f"{folder}: all tasks are done")
     if place == "k8s":
         _write_manifests(arguments, made)
         return 1 if failed else 0

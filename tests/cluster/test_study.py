@@ -102,6 +102,8 @@ def test_cells_that_are_not_done_train_here_and_the_others_are_left_alone(folder
     assert re.findall(r"^\d.*(done|begun|missing)", out, re.MULTILINE) == ["done", "done"]
     assert {path.name for path in study.iterdir()} == {"0000", "0001", "logs", "submit"}
     assert (study / "0000" / "best.pt").stat().st_mtime_ns == kept
+    _, err = call("submit", "grid.toml", "--dry-run", cwd=folder)
+    assert err == f"{study}: all tasks are done\n"
 
 
 def test_dry_run_prints_manifests_and_lines_and_writes_nothing(folder: Path) -> None:
