@@ -95,6 +95,8 @@ def load(source: str | Path | Mapping[str, Any], design: Design | None = None) -
         found, where = _found(source)
         design = _design_in(found, where)
         weights = checkpoints.fitted("the design beside it", found["weights"], template(design), where)
+        if broken := [key for key, value in weights.items() if not value.isfinite().all()]:
+            raise BadInput(f"{where} is of a training that went astray: {broken[0]} holds values that are no numbers")
     classifier = Classifier(design)
     classifier.load_state_dict(weights)
     return classifier.eval()

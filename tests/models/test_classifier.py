@@ -196,6 +196,17 @@ def test_a_file_whose_design_is_none_is_named(tmp_path: Path, design: dict[str, 
         design_of(torch.load(path))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    classifier = small()
+    torch.nn.init.constant_(classifier.i3d.logits.conv3d.weight[:1], value)
+    save(tmp_path / "some.pt", classifier)
+    with pytest.raises(
+        BadInput, match=r"some\.pt is of a training that went astray: i3d\.logits\.conv3d\.weight holds"
+    ):
+        load(tmp_path / "some.pt")
+
+
 def test_a_file_whose_weights_are_not_of_its_design_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "some.pt", small())
     found = torch.load(tmp_path / "some.pt")
