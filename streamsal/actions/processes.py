@@ -81,17 +81,20 @@ def joined(device: str, environment: Mapping[str, str] | None = None) -> Iterato
     whose work is lost because another has ended.
     """
     environment = os.environ if environment is None else environment
-    world = int(environment.get("WORLD_SIZE", "1")) if "RANK" in environment else 1
+    with _as_torchrun_sets_them():
+        world = int(environment.get("WORLD_SIZE", "1")) if "RANK" in environment else 1
+        local_rank = int(environment.get("LOCAL_RANK", "0"))
     if world == 1:
         yield Processes(device=resolve_device(device))
         return
-    own = _own_device(device, int(environment.get("LOCAL_RANK", "0")))
+    own = _own_device(device, local_rank)
     if own.type == "cuda":
         torch.cuda.set_device(own)
     # Its functions have the group of the moment they are imported as a default, DistributedDataParallel imports them
     # (PyTorch 2.11), and a gloo whose threads outlive the block may abort the process when Python ends.
     importlib.import_module("torch.distributed.nn.functional")
-    dist.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo")
+    with _as_torchrun_sets_them():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo")
     try:
         yield Processes(rank=dist.get_rank(), world=world, device=own)
     except RuntimeError as error:
@@ -102,6 +105,16 @@ def joined(device: str, environment: Mapping[str, str] | None = None) -> Iterato
         ) from error
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _as_torchrun_sets_them() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(
+            f"RANK is set as by torchrun, but other variables are not ({error}): unset it, or use torchrun"
+        ) from error
 
 
 def _own_device(name: str, local_rank: int) -> torch.device:

@@ -59,6 +59,16 @@ def test_a_world_of_one_needs_no_master() -> None:
         assert processes.world == 1
 
 
+@pytest.mark.parametrize("world", ["2", "many"])
+def test_variables_that_torchrun_has_not_set_are_no_bug(monkeypatch: pytest.MonkeyPatch, world: str) -> None:
+    found = {"RANK": "0", "WORLD_SIZE": world, "LOCAL_RANK": "0"}
+    for name, value in found.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(UsageError, match="RANK is set as by torchrun, but"), joined("cpu"):
+        pass
+
+
 def test_several_processes_cannot_share_a_device() -> None:
     with (
         pytest.raises(UsageError, match="several processes"),
