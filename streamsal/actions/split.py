@@ -39,6 +39,12 @@ class ClipSets:
     validation: Manifest
     validation_rows: tuple[int, ...]
 
+    @property
+    def left_out(self) -> int:
+        """Clips of the training manifest in neither part: those that came after the split was made."""
+        shown = self.validation_rows if self.validation is self.train else ()
+        return len(self.train.clips) - len({*self.train_rows, *shown})
+
 
 def clips_of(config: Config, folder: Path, *, anew: bool = False) -> ClipSets:
     """The clips that a training needs; a share of them for validation is drawn once and kept in folder/split.json.
@@ -61,6 +67,8 @@ def clips_of(config: Config, folder: Path, *, anew: bool = False) -> ClipSets:
         if unlabeled:
             found = counted(len(unlabeled), "clip")
             raise BadInput(f"{path} has {found} without labels, the first is {unlabeled[0]}: {what} has to have them")
+    if len({frozenset(train.clips[row].labels) for row in split.train}) == 1:
+        raise BadInput(f"all training clips of {data.train} have the same labels: there is nothing to tell apart")
     if config.judged_at_end:
         test_manifest(config, train.classes)
     return ClipSets(train=train, train_rows=split.train, validation=validation, validation_rows=split.validation)

@@ -26,6 +26,7 @@ from ..extras import need
 from ..files import make_folder, write_bytes, writing
 from ..locks import lock
 from ..models.classifier import Classifier, begin_with, save
+from ..plan import counted
 from ..progress import Progress
 from ..signals import Stop, stopped
 from .board import Board
@@ -88,6 +89,9 @@ def train(
     folder, processes, progress = Path(folder), processes or Processes(), progress or Progress(quiet=True)
     with _alone_in(folder, processes, anew=resume == "no"):
         clips = processes.first_does(lambda: clips_of(config, folder, anew=resume == "no"))
+        if clips.left_out:
+            text = f"{folder / 'split.json'} leaves out {counted(clips.left_out, 'clip')} of {config.data.train}"
+            progress.say(f"{text}: begin anew (--resume no) to have them, too")
         with enough_memory(_smaller_batches(config)):
             training = Training(
                 config=config,

@@ -188,5 +188,21 @@ def test_clips_without_labels_can_be_judged_and_not_trained_on(tmp_path: Path) -
         clips_of(config, tmp_path)
 
 
+def test_clips_that_came_after_the_split_are_counted(tmp_path: Path) -> None:
+    found = clips_of(mini(validation=0.3), tmp_path)
+    assert found.left_out == 0
+    more = replace(found.train, clips=(*found.train.clips, replace(found.train.clips[0], id="new")))
+    assert replace(found, train=more, validation=more).left_out == 1
+    assert replace(found, train=more, train_rows=(0, 1, 2), validation_rows=(0,)).left_out == 1
+
+
+def test_clips_with_the_same_labels_teach_nothing(tmp_path: Path) -> None:
+    (tmp_path / "clips.json").write_text(
+        json.dumps([{"path": str(path), "label": ["run"]} for path in sorted(MINI.rglob("*.mp4"))])
+    )
+    with pytest.raises(BadInput, match=r"clips\.json have the same labels: there is nothing to tell apart"):
+        clips_of(Config(data=Data(train=str(tmp_path / "clips.json"))), tmp_path)
+
+
 def test_no_manifest_of_test_clips_is_no_error() -> None:
     assert split.test_manifest(mini(), ("x",)) is None
