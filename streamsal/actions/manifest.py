@@ -163,7 +163,7 @@ def _json_entries(path: Path) -> Iterator[_Entry]:
     for number, tube in enumerate(tubes):
         try:
             yield _entry_of_tube(tube)
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, KeyError, ValueError, OverflowError):
             shown = textwrap.shorten(json.dumps(tube), 200, placeholder=" ...")
             raise BadInput(
                 f"{path} is no manifest: its entry {number} has to have a path and labels, not {shown}"
@@ -171,7 +171,7 @@ def _json_entries(path: Path) -> Iterator[_Entry]:
 
 
 def _entry_of_tube(tube: dict[str, Any]) -> _Entry:
-    """Raises TypeError, KeyError or ValueError for what is none."""
+    """Raises TypeError, KeyError, ValueError or OverflowError for what is none."""
     path, label, dim = tube["path"], tube.get("label"), tube.get("dim")
     labels = [label] if isinstance(label, str) else label
     if not isinstance(path, str) or not all(isinstance(name, str) for name in labels or ()):
@@ -179,7 +179,7 @@ def _entry_of_tube(tube: dict[str, Any]) -> _Entry:
     return _Entry(
         id=str(tube.get("id", path)),
         path=path,
-        labels=None if labels is None else tuple(name.strip() for name in labels),
+        labels=None if labels is None else tuple(filter(None, map(str.strip, labels))),
         scene=_scene(path),
         frames=int(dim[0]) if dim else None,
     )
