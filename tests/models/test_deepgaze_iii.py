@@ -229,7 +229,7 @@ def test_a_batch_without_a_picture_has_maps_of_the_right_size(iii: DeepGazeIII, 
 
 
 def test_a_run_by_tasks_equals_an_undivided_one_and_its_scanpath_given_back_makes_the_same_maps(tmp_path: Path) -> None:
-    film = write_film(tmp_path / "film.mp4", 20)
+    film = write_film(tmp_path / "film.mp4", 10)
 
     def computed(name: str, tasks: int) -> Path:
         run = tmp_path / name
@@ -243,7 +243,7 @@ def test_a_run_by_tasks_equals_an_undivided_one_and_its_scanpath_given_back_make
         with open_run(run) as opened:
             maps = opened["film.mp4"]
             assert list(maps.outputs) == ["log_density", "components"]
-            return {name: np.stack([maps.output(name, frame) for frame in range(20)]) for name in maps.outputs}
+            return {name: np.stack([maps.output(name, frame) for frame in range(10)]) for name in maps.outputs}
 
     whole, parts = computed("whole", 1), computed("parts", 3)
     table = (whole / "film.mp4.scanpath.csv").read_text()
