@@ -12,7 +12,7 @@ from cluster import Cluster, Tasks
 from films import write_film
 from program import TELLTALE, call
 from undisturbed import assert_as_undisturbed
-from victim import VICTIM, assert_resumed, until_blocks_are_safe, when_blocks_are_safe
+from victim import VICTIM, assert_resumed, until_blocks_are_safe, when_a_block_is_safe
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "sbatch"
 INFER, MULTI_GPU = SCRIPTS / "infer.sbatch", SCRIPTS / "multi_gpu.sbatch"
@@ -52,10 +52,10 @@ def test_whatever_ends_a_task_it_goes_on_where_it_was_and_the_others_are_left_al
 ) -> None:
     """The one that is warned is the last of its array: Slurm gives it the array's own number."""
     alone, requeued, cancelled, killed, not_allowed, warned = range(6)
-    job = submit(cluster, longer, f"--array={alone}-{killed},{warned}", delay_ms=300, requeues=1)
-    other = submit(cluster, longer, f"--array={not_allowed}", "--no-requeue", delay_ms=300)
+    job = submit(cluster, longer, f"--array={alone}-{killed},{warned}", delay_ms=400, requeues=1)
+    other = submit(cluster, longer, f"--array={not_allowed}", "--no-requeue", delay_ms=400)
     heartbeat = longer / "film.streamsal" / "logs" / f"{killed:04d}.json"
-    when_blocks_are_safe(
+    when_a_block_is_safe(
         longer,
         {
             requeued: lambda: cluster.call("scontrol", "requeue", f"{job}_{requeued}"),
@@ -65,12 +65,12 @@ def test_whatever_ends_a_task_it_goes_on_where_it_was_and_the_others_are_left_al
             warned: lambda: warn(cluster, f"{job}_{warned}"),
         },
     )
-    tasks = cluster.wait(job, lambda tasks: tasks[warned].restarts == 1 and tasks[warned].state == "RUNNING")
-    until_blocks_are_safe(longer, warned)
-    warn(cluster, f"{job}_{warned}")
     tasks = cluster.wait(job, lambda tasks: tasks[killed].ended)
     assert (tasks[killed].state, tasks[killed].code) == ("FAILED", 128 + signal.SIGKILL)
     cluster.call("scontrol", "requeue", f"{job}_{killed}")
+    cluster.wait(job, lambda tasks: tasks[warned].restarts == 1 and tasks[warned].state == "RUNNING")
+    until_blocks_are_safe(longer, warned, blocks=1)
+    warn(cluster, f"{job}_{warned}")
     tasks = cluster.finish(job)
     assert {number: (task.state, task.restarts) for number, task in tasks.items()} == {
         alone: ("COMPLETED", 0),
@@ -97,7 +97,7 @@ def test_preempted_tasks_come_back(cluster: Cluster, undisturbed: Path, half_don
         VICTIM - 1: submit(cluster, half_done, f"--array={VICTIM - 1}", here, delay_ms=400),
         VICTIM: submit(cluster, half_done, f"--array={VICTIM}", here, terminated, delay_ms=400),
     }
-    when_blocks_are_safe(half_done, dict.fromkeys(jobs, lambda: None))
+    when_a_block_is_safe(half_done, dict.fromkeys(jobs, lambda: None))
     urgent = ("--partition=urgent", "--exclusive", here, "--output=urgent.log")
     other = cluster.sbatch(*urgent, "--wrap=sleep 1", cwd=half_done)
     for task, job in jobs.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cluster import PATIENCE_SECONDS
@@ -14,22 +15,26 @@ N_TASKS = 4
 VICTIM = 3  # the last task of the array: Slurm gives it the array's own number, which is the easiest one to get wrong
 
 
-def when_blocks_are_safe(folder: Path, then: Mapping[int, Callable[[], object]]) -> None:
-    """Does what is given for each task when it has two blocks more than now, and not the last one."""
-    sizes, give_up = {task: set[int]() for task in then}, time.monotonic() + PATIENCE_SECONDS
-    while sizes:
-        for task, seen in [*sizes.items()]:
-            shard = folder / "film.streamsal" / "shards" / f"{task:04d}.h5"
-            seen.add(shard.stat().st_size if shard.exists() else 0)
-            if len(seen) > 3:
-                then[task]()
-                del sizes[task]
+def until_blocks_are_safe(folder: Path, task: int = VICTIM, blocks: int = 2) -> None:
+    """So many blocks more than there are now, and not the last one."""
+    shard = folder / "film.streamsal" / "shards" / f"{task:04d}.h5"
+    sizes, give_up = set(), time.monotonic() + PATIENCE_SECONDS
+    while len(sizes) <= blocks + 1:
+        sizes.add(shard.stat().st_size if shard.exists() else 0)
         assert time.monotonic() < give_up
         time.sleep(0.02)
 
 
-def until_blocks_are_safe(folder: Path, task: int = VICTIM) -> None:
-    when_blocks_are_safe(folder, {task: lambda: None})
+def when_a_block_is_safe(folder: Path, then: Mapping[int, Callable[[], object]]) -> None:
+    """Does what is given for each task as soon as it has something to lose, without waiting for the others."""
+
+    def do(task: int) -> None:
+        until_blocks_are_safe(folder, task, blocks=1)
+        then[task]()
+
+    with ThreadPoolExecutor(len(then)) as pool:
+        for _ in pool.map(do, then):
+            pass
 
 
 def resumed(folder: Path, task: int) -> list[int]:
