@@ -2,11 +2,12 @@
 # make notebooks   runs docs/notebooks and keeps what they show
 #
 # The first of them makes .venv and installs the package into it, once per change of pyproject.toml.
+# One process of tests more than there are cores, because one mostly waits for the cluster that it has started.
 # To choose: make test PYTHON=python3.12 VENV=/scratch/venv JOBS=4 ARGS="tests/test_plan.py -x"
 
 PYTHON ?= python3
 VENV ?= .venv
-JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); echo $$((cores < 8 ? cores : 8)))
+JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); echo $$((cores < 8 ? cores + 1 : 8)))
 ARGS ?=
 
 BIN := $(VENV)/bin

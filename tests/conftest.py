@@ -38,6 +38,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"needs {', '.join(missing)} (STREAMSAL_REQUIRE_NOTEBOOKS=1 turns this into a failure)")
 
 
+LONGEST = ("tests/slurm/", "tests/test_notebooks.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What one worker takes as a whole and takes minutes comes first: begun late, it would be all that still runs."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Bytes are named by their argument: what they hold may be another in each worker, which then disagree on names."""
     return argname if isinstance(val, bytes) else None
