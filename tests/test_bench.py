@@ -61,7 +61,7 @@ def test_deepgaze_iie_is_measured_part_by_part_and_the_parts_are_all_of_it(
         return profiled(device, work)
 
     monkeypatch.setattr("streamsal.gauges.profiled", counting)
-    settings = Settings(sizes=((96, 128),), batches=(2,), dtypes=("fp32",), frames=4, seconds=0)
+    settings = Settings(sizes=((96, 128),), batches=(1,), dtypes=("fp32",), frames=2, seconds=0)
     facts = measured(None, settings, iie, torch.device("cpu"), say=lambda text: None)
     (case,) = facts["cases"]
     assert set(case["milliseconds"]) == {"model", "backbones", "readout", "finalizer"}

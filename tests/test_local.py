@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from films import write_film
-from program import TELLTALE, end, start, wait_until
+from program import TELLTALE, call, end, start, wait_until
 from telltale import expected
 
 from streamsal.errors import Stopped, StreamsalError
@@ -81,12 +81,12 @@ def test_who_joins_takes_what_is_free_at_once_and_leaves_the_rest_to_others(run:
     first = start(*join, env={**environment, "STREAMSAL_TEST_DELAY_MS": "200"})
     wait_until(lambda: read_heartbeat(run, 0) is not None, first)
     first.send_signal(signal.SIGSTOP)  # so that its task is held throughout
-    _, err = end(start(*join, env=environment), 0)
+    _, err = call(*join, env=environment)
     assert f"task 0 of {run}: others work on that; nothing else is left to do" in err
     assert [bool((read_heartbeat(run, task) or {}).get("state") == "done") for task in range(4)] == [False] + 3 * [True]
     first.kill()
     end(first, -signal.SIGKILL)
-    _, err = end(start(*join, env=environment), 0)
+    _, err = call(*join, env=environment)
     assert not err
     beats = [read_heartbeat(run, task) for task in range(4)]
     assert [beat and (beat["state"], beat["restarts"]) for beat in beats] == [("done", 1)] + 3 * [("done", 0)]
