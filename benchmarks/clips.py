@@ -1,14 +1,18 @@
-"""The films that the benchmarks run on, drawn by the demo's generator and kept in the work directory."""
+"""The films that the benchmarks run on, drawn by the demo's generator, and their maps, kept in the work directory."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import av
 
 from streamsal.files import replacing
+from streamsal.merge import merge
+from streamsal.prepare import Request, make_plan
 from streamsal.sample_clip import write_demo_clip
+from streamsal.task import infer
 
 
 def clip(work_dir: Path, *, seconds: float, width: int, height: int) -> Path:
@@ -50,3 +54,13 @@ def long_clip(work_dir: Path, *, frames: int, width: int, height: int, seconds: 
                     target.mux(packet)
             turn += 1
     return path
+
+
+def computed(video: Path, run: Path) -> Path:
+    """A run with the maps of sigmotion; made once."""
+    if not list(run.glob("*.h5")):
+        shutil.rmtree(run, ignore_errors=True)
+        make_plan([video], run, Request(model="sigmotion", tasks=1))
+        infer(run, 0)
+        merge(run)
+    return run

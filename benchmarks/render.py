@@ -11,33 +11,20 @@ median over the rounds.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import av
 import torch
-from clips import clip
+from clips import clip, computed
 from measure import Report, arguments, interleaved, median, ratio, rounded, table
 
 from streamsal.cores import usable_cores
 from streamsal.encoders import choose_encoder
 from streamsal.index import VideoIndex, index_video
-from streamsal.merge import merge
 from streamsal.mux import Encoder, SegmentWriter
-from streamsal.prepare import Request, make_plan
 from streamsal.render import render
-from streamsal.task import infer
 
 RATIO = 1.3
-
-
-def computed(video: Path, run: Path) -> Path:
-    if not list(run.glob("*.h5")):
-        shutil.rmtree(run, ignore_errors=True)
-        make_plan([video], run, Request(model="sigmotion", tasks=1))
-        infer(run, 0)
-        merge(run)
-    return run
 
 
 def decode_and_encode(index: VideoIndex, encoder: Encoder, output: Path) -> None:

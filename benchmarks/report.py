@@ -10,20 +10,15 @@ that makes it.
 
 from __future__ import annotations
 
-import shutil
 import statistics
-from pathlib import Path
 
 import torch
-from clips import long_clip
+from clips import computed, long_clip
 from measure import Report, arguments, interleaved, median, peak_megabytes, ratio, rounded, table
 
 from streamsal.cores import usable_cores
-from streamsal.merge import merge
-from streamsal.prepare import Request, make_plan
 from streamsal.render import render
 from streamsal.report.report import report
-from streamsal.task import infer
 
 SECONDS = 60.0
 PAGE_MEGABYTES = 5.0
@@ -35,15 +30,6 @@ from streamsal.report.report import report
 torch.set_num_threads({threads})
 report([{run!r}], {page!r})
 """
-
-
-def computed(video: Path, run: Path) -> Path:
-    if not list(run.glob("*.h5")):
-        shutil.rmtree(run, ignore_errors=True)
-        make_plan([video], run, Request(model="sigmotion", tasks=1))
-        infer(run, 0)
-        merge(run)
-    return run
 
 
 def main() -> None:
