@@ -14,7 +14,8 @@ def test_letters_are_seven_dots_high_and_stand_apart() -> None:
 
 
 def test_no_two_letters_look_the_same() -> None:
-    letters = string.ascii_letters + string.digits + ".,:-+_/()%? "
+    """All that ASCII can print: names of classes hold quotes, ampersands and what not."""
+    letters = string.ascii_letters + string.digits + string.punctuation + " "
     assert len({text(letter).tobytes() for letter in letters}) == len(letters)
 
 
