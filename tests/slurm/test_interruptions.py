@@ -133,6 +133,16 @@ def test_a_job_that_is_no_array_requeues_itself_too(cluster: Cluster, undisturbe
     assert_as_undisturbed(half_done, undisturbed)
 
 
+def test_a_video_that_was_replaced_fails_every_task(cluster: Cluster, undisturbed: Path, half_done: Path) -> None:
+    film = half_done / "film.mp4"
+    film.write_bytes(bytes(film.stat().st_size))
+    job = submit(cluster, half_done, "--array=2-3", delay_ms=0)
+    assert [task.code for task in cluster.finish(job).values()] == [65, 65]
+    film.write_bytes((undisturbed / "film.mp4").read_bytes())
+    call("infer", half_done / "film.streamsal")
+    assert_as_undisturbed(half_done, undisturbed)
+
+
 @pytest.mark.slow
 def test_a_task_longer_than_its_time_limit_is_computed_limit_by_limit(
     cluster: Cluster, undisturbed: Path, half_done: Path
