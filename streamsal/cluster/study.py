@@ -46,7 +46,7 @@ def cells_of(path: Path) -> tuple[list[Cell], bool]:
     """The cells of a configuration, and whether it is a grid; otherwise it is the only cell. Raises UsageError."""
     if grid := read_grid(path):
         return grid.cells(), True
-    return [Cell(index=0, values={}, config=config_of(read_toml(path), path))], False
+    return [Cell(index=0, values={}, config=config_of(read_toml(path), path).buildable(path))], False
 
 
 def rows_of(folder: Path, cells: Sequence[Cell], *, grid: bool) -> list[Row]:

@@ -86,6 +86,12 @@ def test_what_trainings_read_is_looked_for_before_anything_waits(folder: Path, m
         inputs_of(cell.config for cell in cells)
 
 
+def test_a_design_that_cannot_be_built_is_found_before_it_waits_in_a_queue(folder: Path) -> None:
+    (folder / "plain.toml").write_text(SMALL.replace("frames = 8", "frames = 12"))
+    _, err = call("submit", "plain.toml", "--dry-run", cwd=folder, code=2)
+    assert err.startswith(f"streamsal: {folder / 'plain.toml'}: [model] ") and "12" in err
+
+
 def test_without_a_grid_the_folder_is_that_of_the_training(folder: Path) -> None:
     cells, grid = cells_of(folder / "plain.toml")
     assert not grid and [row.state for row in rows_of(folder / "x", cells, grid=grid)] == ["missing"]
