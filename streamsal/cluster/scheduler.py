@@ -33,10 +33,11 @@ def number_of_tasks(environment: Mapping[str, str], task_id: str | None, base: i
     """
     count = environment.get("SLURM_ARRAY_TASK_COUNT")
     first, last = environment.get("SLURM_ARRAY_TASK_MIN"), environment.get("SLURM_ARRAY_TASK_MAX")
-    if count is not None:
+    if count:
         if (first, last) == (str(base), str(base + int(count) - 1)):
             return int(count)
-        known = f"the array has {count} tasks from {first} to {last}, which may be a part of them"
+        numbers = f"from {first} to {last}" if first and last else "of unknown numbers"
+        known = f"the array has {count} tasks {numbers}, which may be a part of them"
     elif environment.get("SLURM_ARRAY_TASK_ID") or environment.get("JOB_COMPLETION_INDEX"):
         known = "the scheduler does not say"
     elif task_id not in (None, "any"):

@@ -64,6 +64,12 @@ def test_the_number_of_tasks_from_the_scheduler_where_it_is_certain() -> None:
             number_of_tasks(environment, task_id, base)
 
 
+def test_what_the_scheduler_left_out_is_not_quoted() -> None:
+    for count, known in (("2", "the array has 2 tasks of unknown numbers"), ("", "the scheduler does not say")):
+        with pytest.raises(UsageError, match=known):
+            number_of_tasks({**SLURM, "SLURM_ARRAY_TASK_COUNT": count}, None, 0)
+
+
 def test_an_array_plans_by_itself(tmp_path: Path) -> None:
     film = write_film(tmp_path / "film.mp4", 50)
     command = ("infer", film, "--model", TELLTALE, "-o", tmp_path / "r", "--batch-size", "4")
