@@ -1,4 +1,4 @@
-"""Training processes side by side: torchrun's environment in, who we are and how the others are asked out.
+"""Training processes side by side: what torchrun or train.sbatch set in, who we are and how the others are asked out.
 
 One process alone is the same thing with a world of 1, in which nothing is ever sent. Knows no model and no files.
 """
@@ -74,7 +74,7 @@ class Processes:
 
 @contextmanager
 def joined(device: str, environment: Mapping[str, str] | None = None) -> Iterator[Processes]:
-    """The processes that torchrun has started, or this one alone; left in order however the block ends.
+    """The processes that torchrun or train.sbatch has started, or this one alone; left in order however the block ends.
 
     Each gets the GPU of its number on its machine, where the device is `auto` or `cuda`. Gradients go by NCCL between
     GPUs, everything else by gloo through main memory. Raises DeviceError, UsageError, and Stopped in the block of those
