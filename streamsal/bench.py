@@ -13,7 +13,6 @@ import platform
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -42,7 +41,7 @@ from .models.deepgaze_iie import DeepGazeIIE
 from .models.spec import Batch, Model, ModelSpec
 from .plan import PlannedVideo
 from .prepare import Request, plan_video
-from .progress import Meter
+from .progress import Meter, warn
 from .sample_clip import write_demo_clip
 from .store import ShardWriter
 from .task import store_chunk
@@ -152,7 +151,7 @@ def load(settings: Settings, device: torch.device, say: Callable[[str], None]) -
     name, weights = settings.model, settings.weights
     bias = str(settings.options.get("center_bias", usual_center_bias(name)))
     if weights is None and missing_assets(name, weights=None, center_bias=bias):
-        print(f"streamsal: {name} has STAND-IN WEIGHTS, the official ones are not here: as fast", file=sys.stderr)
+        warn(f"{name} has STAND-IN WEIGHTS, the official ones are not here: as fast")
         weights = SYNTHETIC
     say(f"loading {name}")
     network = create_model(name, weights=weights, device=device, **settings.options)

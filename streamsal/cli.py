@@ -6,7 +6,9 @@ Nothing heavy is imported before a command needs it, so that `streamsal --help` 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,6 +16,8 @@ from typing import Any
 
 from . import __version__, commands
 from .errors import StreamsalError
+from .files import REASONS
+from .progress import warn
 from .signals import leave_on_signals
 
 EXIT_CODES = """\
@@ -24,25 +28,45 @@ again; 130 Ctrl-C"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    _open_streams()
     arguments = parser().parse_args(argv)
     failure: BaseException
     try:
         with leave_on_signals():
-            return getattr(commands, arguments.command)(arguments)
+            code = getattr(commands, arguments.command)(arguments)
+            sys.stdout.flush()
+            return code
     except StreamsalError as error:
         code, text, failure = error.exit_code, str(error), error
     except KeyboardInterrupt as error:
         code, text, failure = 130, "stopped by Ctrl-C; run the same command again to go on", error
-    except BrokenPipeError:  # `streamsal probe ... | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():  # `streamsal probe ... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         code, failure = 70, error
         text = f"{type(error).__name__}: {error} (a bug of ours: please report it with the traceback above)"
+        if isinstance(error, OSError) and error.errno in REASONS and not error.filename:  # files say their names
+            code, text = 74, f"cannot write to standard output: {REASONS[error.errno]}"
     if code == 70 or arguments.verbose:
-        traceback.print_exception(failure)
-    print(f"streamsal: {text}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            traceback.print_exception(failure)
+    warn(text)
     return code
+
+
+def _open_streams() -> None:
+    """Those that were closed (`2>&-`) go nowhere; else a file of ours gets the number that libraries complain to."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (for as long as the process lives)
+
+
+def _nobody_reads() -> bool:
+    """Whether the other end of the pipe that is standard output has been closed."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors are told whether they are asked for or not
+    return bool(poll.poll(0))
 
 
 def parser() -> argparse.ArgumentParser:

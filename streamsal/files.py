@@ -95,6 +95,7 @@ REASONS = {
     errno.EPERM: "not permitted",
     errno.ENOENT: "the folder does not exist",
     errno.ENOTDIR: "a part of the path is not a folder",
+    errno.EISDIR: "a folder of that name is in the way",
     errno.EMFILE: "too many files are open (see ulimit -n)",
     errno.ENAMETOOLONG: "the name is too long",
     errno.EIO: "input/output error",

@@ -59,6 +59,12 @@ def memory_mb() -> int:
     return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))
 
 
+def warn(text: object) -> None:
+    """What a person has to know whatever was asked for: a line on stderr that begins with our name."""
+    with contextlib.suppress(OSError):  # nobody may be there to read it
+        print(f"streamsal: {text}", file=sys.stderr, flush=True)
+
+
 class Progress:
     """Shows how far a computation is: rich bar on a terminal, a line every 30 s elsewhere, or JSON lines."""
 
@@ -74,12 +80,16 @@ class Progress:
         if self._json:
             self.event("note", text=text)
         elif not self._quiet:
-            print(text, file=self._stream, flush=True)
+            self._write(text)
 
     def event(self, event: str, **facts: Any) -> None:
         if self._json:
-            line = {"t": round(time.time(), 3), "event": event, **facts}
-            print(json.dumps(line), file=self._stream, flush=True)
+            self._write(json.dumps({"t": round(time.time(), 3), "event": event, **facts}))
+
+    def _write(self, line: str) -> None:
+        """Whoever read it may have gone, and its disk may be full: no reason to stop computing."""
+        with contextlib.suppress(OSError):
+            print(line, file=self._stream, flush=True)
 
     @contextlib.contextmanager
     def track(self, label: str, total: int, done: int = 0, *, unit: str = "frames") -> Iterator[None]:
@@ -110,7 +120,7 @@ class Progress:
                 share = 100 * done / max(1, self._total)
                 rate = f"{facts['fps']} fps" if self._unit == "frames" else f"{facts['fps']} {self._unit}/s"
                 line = f"{self._label}: {self._unit} {done}/{self._total} {share:.1f}% {rate} ETA {eta}"
-                print(f"{line}  {_rates(meter)}" if meter else line, file=self._stream, flush=True)
+                self._write(f"{line}  {_rates(meter)}" if meter else line)
 
     def _facts(self, done: int, now: float) -> dict[str, Any]:
         fps = (done - self._from) / max(1e-9, now - self._began)

@@ -86,6 +86,24 @@ def test_a_pipe_closed_early_is_no_error(here: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("gone", ["2>&-", "<&- 2>&-", "2>/dev/full", "2> >(true)"])
+def test_a_command_ends_as_ever_where_nobody_hears_what_it_says(here: Path, gone: str) -> None:
+    program = f"{sys.executable} -m streamsal"
+    command = f"{program} models center {gone}; echo $?; {program} models nonsense {gone}; echo $?"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=here)
+    assert done.stdout.splitlines()[0].split() == ["name", "center"]
+    assert done.stdout.splitlines()[-2:] == ["0", "2"]
+
+
+def test_output_that_cannot_be_written_is_an_error_of_writing(here: Path) -> None:
+    command = f"{sys.executable} -m streamsal models >/dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=here)
+    assert done.returncode == 74
+    assert done.stderr == "streamsal: cannot write to standard output: the disk is full\n"
+    closed = subprocess.run(["bash", "-c", command.replace(">/dev/full", ">&-")], capture_output=True, text=True)
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
 HEAVY = ("torch", "av", "h5py", "rich", "numpy")
 LIST_OF_CELLS = """
 open("grid.toml", "w").write("[data]\\ntrain = 'clips.csv'\\n[grid]\\nmodel.blocks = [1, 2]")

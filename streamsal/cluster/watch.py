@@ -12,6 +12,7 @@ from typing import Any
 
 from ..heartbeat import HEARTBEAT_SECONDS
 from ..plan import Plan, counted
+from ..progress import warn
 from ..status import RunStatus, TaskStatus, run_status
 from ..tables import print_facts
 from .squeue import NoSlurm, queue_states
@@ -41,7 +42,7 @@ class Look:
             try:
                 self.queue = queue_states(self.run, self.status.tasks)
             except NoSlurm as error:
-                print(f"streamsal: {error}", file=sys.stderr)
+                warn(error)
                 self.slurm, self.queue = False, {}
             self._asked = time.monotonic()
         return self.status

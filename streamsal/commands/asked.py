@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingInput, PlanMismatch, StreamsalError, UsageError
+from ..progress import Progress, warn
 
 if TYPE_CHECKING:
     from ..fixations import Source
     from ..plan import Plan
     from ..prepare import Request
-    from ..progress import Progress
     from ..timing import Timing
 
 
@@ -162,7 +161,7 @@ def warn_of_stand_ins(plan: Plan) -> None:
 
     if plan.model.weights == SYNTHETIC:
         text = f"{plan.model.name} has STAND-IN WEIGHTS: its results mean nothing, they are for tests and benchmarks"
-        print(f"streamsal: {text}", file=sys.stderr)
+        warn(text)
 
 
 def reporter(arguments: argparse.Namespace, failed: list[StreamsalError] | None = None) -> Callable[..., None]:
@@ -171,12 +170,10 @@ def reporter(arguments: argparse.Namespace, failed: list[StreamsalError] | None 
     def report(error: StreamsalError) -> None:
         if failed is not None:
             failed.append(error)
-        print(f"streamsal: {error}", file=sys.stderr)
+        warn(error)
 
     return report
 
 
 def progress_of(arguments: argparse.Namespace) -> Progress:
-    from ..progress import Progress
-
     return Progress(quiet=arguments.quiet, as_json=arguments.log_json)

@@ -6,12 +6,12 @@ Arguments in, a call of what does the work, results on stdout, an exit code out.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..progress import warn
 from ..tables import print_facts
 from .asked import progress_of
 
@@ -110,7 +110,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--commercial-only: the licence of {asset.file} is: {asset.licence}")
     for name in names:
         print(fetch(name, progress=progress_of(arguments)))
-        print(f"streamsal: {ASSETS[name].file}: licence {ASSETS[name].licence}", file=sys.stderr)
+        warn(f"{ASSETS[name].file}: licence {ASSETS[name].licence}")
     return 0
 
 

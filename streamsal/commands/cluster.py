@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import IncompleteRun, StreamsalError, UsageError
+from ..progress import Progress, warn
 from .asked import (
     check_tasks,
     check_unset,
@@ -29,7 +30,6 @@ from .asked import (
 if TYPE_CHECKING:
     from ..cluster.steps import Submission
     from ..plan import Plan
-    from ..progress import Progress
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ def status(arguments: argparse.Namespace) -> int:
     if found.holes:
         tasks = [task.task for task in found.tasks if task.holes]
         text = f"{counted(found.holes, 'frame')} without a picture, NaN for a map ({tasks_named(tasks)})"
-        print(f"streamsal: {run}: {text}: `streamsal probe --verify` names them", file=sys.stderr)
+        warn(f"{run}: {text}: `streamsal probe --verify` names them")
     return 1 if found.holes else 0
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..cluster.scheduler import number_of_tasks, task_numbers
 from ..errors import StreamsalError, UsageError
+from ..progress import Progress, warn
 from ..tables import print_facts
 from .asked import (
     check_commercial_plan,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from ..merge import Run
     from ..plan import Plan
     from ..prepare import Request
-    from ..progress import Progress
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -166,7 +166,7 @@ def embed(arguments: argparse.Namespace) -> int:
     check(run, plan, **asked)
     for video in plan.videos:
         if video.name not in with_clips(plan):
-            print(f"streamsal: {video.name}: no whole clip is in what was asked for, so no vector", file=sys.stderr)
+            warn(f"{video.name}: no whole clip is in what was asked for, so no vector")
     workers = arguments.decode_workers
     with stop_on_signals() as stop:
         infer_all(run, devices, decode_workers=workers, progress=progress, stop=stop)
@@ -254,7 +254,7 @@ def _say_holes(run: Run, plan: Plan) -> bool:
     holes = {name: maps.holes for name, maps in stored.items() if len(maps.holes)}
     for name, frames in holes.items():
         text = f"{name}: {counted(len(frames), 'hole')}, without a picture: frame {some_of(frames.tolist())}"
-        print(f"streamsal: {text}", file=sys.stderr)
+        warn(text)
     return bool(holes)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cluster.scheduler import task_numbers
 from ..errors import BadInput, DeviceError, MissingInput, MissingWeights, StreamsalError, UsageError
+from ..progress import Progress
 from ..tables import print_facts
 from .asked import progress_of, reporter
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from ..actions.grid import Grid
     from ..actions.processes import Processes
     from ..actions.scores import Scores
-    from ..progress import Progress
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -178,6 +178,4 @@ def _shown(value: object) -> str:
 
 
 def _progress(arguments: argparse.Namespace, processes: Processes) -> Progress:
-    from ..progress import Progress
-
     return progress_of(arguments) if processes.first else Progress(quiet=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..progress import Progress
 from ..tables import print_facts
 from .asked import (
     existing_run,
@@ -16,7 +17,6 @@ from .asked import (
 
 if TYPE_CHECKING:
     from ..gaze.table import Gaze
-    from ..progress import Progress
 
 
 def render(arguments: argparse.Namespace) -> int:
