@@ -67,7 +67,7 @@ def without_scheduler(env: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def end(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == code, f"left with {process.returncode}, not {code}: {err}"
     assert "Traceback" not in err
     return out, err

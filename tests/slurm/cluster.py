@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOOL = Path(__file__).with_name("cluster.sh")
-PATIENCE_SECONDS = 90  # before a test gives up: none of them waits on purpose
+PATIENCE_SECONDS = 300  # before a test gives up: none of them waits on purpose
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY"}
 
 
