@@ -10,7 +10,7 @@ import pytest
 import torch
 from maps_run import bump
 
-from streamsal.evaluation.fit_density import KNOTS, Fit, Sample, fit_density, shrunk
+from streamsal.evaluation.fit_density import KNOTS, Fit, Sample, fit_density, joined, shrunk
 
 HEIGHT, WIDTH = 27, 48
 
@@ -112,3 +112,14 @@ def test_without_fixations_there_is_nothing_to_fit() -> None:
     none = torch.zeros(0)
     with pytest.raises(ValueError, match="there are none"):
         fit_density([Sample(maps_nhw=torch.rand(2, 4, 4), frame=none.long(), x=none, y=none)])
+
+
+def test_samples_of_one_size_are_one_sample_of_the_same_fixations_on_the_same_maps() -> None:
+    def numbered(n: int, height: int, first: int) -> Sample:
+        maps = torch.arange(first, first + n).float()[:, None, None].expand(n, height, 8)
+        return Sample(maps_nhw=maps, frame=torch.arange(n), x=torch.full((n,), first / 10), y=torch.zeros(n))
+
+    wide, other = joined([numbered(2, 4, 0), numbered(1, 5, 2), numbered(3, 4, 3)])
+    assert wide.maps_nhw.shape == (5, 4, 8) and other.maps_nhw.shape == (1, 5, 8)
+    assert wide.maps_nhw[wide.frame, 0, 0].tolist() == [0, 1, 3, 4, 5]
+    torch.testing.assert_close(wide.x, torch.tensor([0, 0, 0.3, 0.3, 0.3]))
