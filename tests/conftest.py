@@ -101,11 +101,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with film.mp4, 40 frames, and film.streamsal, all of it computed in two tasks."""
     from films import write_film  # with torch, which takes seconds
-    from program import run
+    from program import call
 
     folder = tmp_path_factory.mktemp("computed")
     write_film(folder / "film.mp4", 40)
-    run("infer", "film.mp4", "--model", "center", "--num-tasks", "2", cwd=folder)
+    call("infer", "film.mp4", "--model", "center", "--num-tasks", "2", cwd=folder)
     return folder
 
 
