@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import pickle
-import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ import torch
 
 from .. import __version__
 from ..errors import BadInput, MissingInput, PlanMismatch
-from ..weights import checkpoints
+from ..weights import checkpoints, formats
 from .config import Config
 from .split import ClipSets
 
@@ -98,11 +97,10 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingInput(f"{path} is not there: name a last.pt that is, or begin anew (--resume no)")
     found = None
-    with contextlib.suppress(pickle.UnpicklingError, RuntimeError, zipfile.BadZipFile):
-        with zipfile.ZipFile(path) as archive:
-            intact = archive.testzip() is None  # PyTorch 2.11 writes checksums, and never looks at them
-        if intact:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+    with contextlib.suppress(pickle.UnpicklingError, RuntimeError, BadInput):
+        formats.require(path, "torch")
+        formats.check_intact(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise BadInput(f"{path} is no last.pt of a training, or damaged: name another, or begin anew (--resume no)")
     return found

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import BadInput, UsageError
-from ..weights import cache, checkpoints, synthetic
+from ..weights import cache, checkpoints, formats, synthetic
 from ..weights.assets import ASSETS
 from . import bilinear
 from .design import Design
@@ -94,6 +94,8 @@ def load(source: str | Path | Mapping[str, Any], design: Design | None = None) -
     else:
         found, where = _found(source)
         design = _design_in(found, where)
+        if not isinstance(source, Mapping):
+            formats.check_intact(Path(source))
         weights = checkpoints.fitted("the design beside it", found["weights"], template(design), where)
         if broken := [key for key, value in weights.items() if not value.isfinite().all()]:
             raise BadInput(f"{where} is of a training that went astray: {broken[0]} holds values that are no numbers")
@@ -111,6 +113,7 @@ def begin_with(classifier: Classifier, weights: str | Path, say: Callable[[str],
     path = cache.find(weights) if isinstance(weights, str) and weights in ASSETS else Path(weights)
     found = checkpoints.read(path)
     if "format" in found:
+        formats.check_intact(path)
         classes, own = _design_in(found, str(path)).classes, classifier.design.classes
         entries, resizer = _part(found["weights"], "i3d."), _part(found["weights"], "resizer.")
     else:

@@ -28,11 +28,11 @@ KINDS = {
     "legacy": "a torch checkpoint of before 2020",
     "caffe2": "a Caffe2 checkpoint",
     "npy": "an array in a .npy file",
-    "empty": "an empty file: get it again",
+    "empty": "an empty file: get or make it again",
     "html": "a web page, such as servers send with errors and before a login: get the file itself",
     "lfs": "the pointer of a Git LFS file, not the file: run `git lfs pull` where it comes from",
     "gzip": "compressed with gzip: unpack it first (gunzip)",
-    "truncated": "the beginning of a torch checkpoint, damaged or cut off: get it again",
+    "truncated": "the beginning of a torch checkpoint, damaged or cut off: get or make it again",
     "zip": "a zip archive without a torch checkpoint in it",
     "safetensors": "a safetensors file: load it with that package and save the mapping with torch.save",
     "hdf5": "an HDF5 file, not a torch checkpoint",
@@ -90,7 +90,20 @@ def require(path: Path, *kinds: str) -> str:
     return found
 
 
+def check_intact(path: Path) -> None:
+    """Raises BadInput where a torch checkpoint is not as it was written; PyTorch (2.11) looks at no checksum."""
+    if kind(path) != "torch":
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except Exception as error:  # zipfile raises anything, from EOFError to zlib.error, where lengths and names are wrong
+        raise damaged(path, error) from error
+    if wrong:
+        raise damaged(path, ValueError(f"the checksum of {wrong} is another"))
+
+
 def damaged(path: Path, error: Exception) -> BadInput:
     """What to say of a file that `error` ended the reading of."""
     reason = (str(error) or type(error).__name__).splitlines()[0]
-    return BadInput(f"{path} is damaged or cut off ({reason}): get it again")
+    return BadInput(f"{path} is damaged or cut off ({reason}): get or make it again")

@@ -207,6 +207,17 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -
         load(tmp_path / "some.pt")
 
 
+def test_a_file_in_which_a_bit_has_changed_is_refused(tmp_path: Path) -> None:
+    path, classifier = tmp_path / "some.pt", small()
+    save(path, classifier)
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(classifier.i3d.logits.conv3d.weight.detach().numpy().tobytes())] ^= 1
+    path.write_bytes(whole)
+    for reading in (load, lambda path: begin_with(small(), path, print)):
+        with pytest.raises(BadInput, match=r"some\.pt is damaged or cut off \(the checksum .*\): get or make it"):
+            reading(path)
+
+
 def test_a_file_whose_weights_are_not_of_its_design_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "some.pt", small())
     found = torch.load(tmp_path / "some.pt")

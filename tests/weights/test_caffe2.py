@@ -99,7 +99,7 @@ def test_types_that_hold_objects_are_refused(tmp_path: Path) -> None:
 def test_what_is_damaged_is_said_to_be(tmp_path: Path) -> None:
     whole = python2.pickled({"blobs": BLOBS})
     for length in (1, 12, len(whole) // 3, len(whole) - 1):
-        with pytest.raises(BadInput, match=r"w\.pkl is damaged or cut off .*: get it again"):
+        with pytest.raises(BadInput, match=r"w\.pkl is damaged or cut off .*: get or make it again"):
             caffe2.read(written(tmp_path / "w.pkl", whole[:length]))
     wrong = whole.replace(BYTES.tobytes(), BYTES.tobytes()[:-4] + b"....", 1).replace(
         b"J\x08\x00\x00\x00", b"J\x09\0\0\0"

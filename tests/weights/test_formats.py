@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from streamsal.errors import BadInput, MissingInput
-from streamsal.weights.formats import KINDS, kind, require
+from streamsal.weights.formats import KINDS, check_intact, kind, require
 
 
 def saved(value: object, **options: bool) -> bytes:
@@ -99,6 +99,27 @@ def test_the_end_of_a_checkpoint_is_missed(tmp_path: Path) -> None:
     for missing in (1, 30, 200):
         path.write_bytes(CHECKPOINT[:-missing])
         assert kind(path) == "truncated"
+
+
+def test_wherever_a_bit_has_changed_a_checkpoint_is_damaged_or_padding_was_hit(tmp_path: Path) -> None:
+    path, missed = tmp_path / "w.pth", set()
+    path.write_bytes(CHECKPOINT)
+    check_intact(path)
+    with zipfile.ZipFile(path) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    for place in range(0, len(CHECKPOINT), 3):
+        data = bytearray(CHECKPOINT)
+        data[place] ^= 0x80
+        path.write_bytes(data)
+        try:
+            check_intact(path)
+        except BadInput as error:
+            assert "damaged or cut off" in str(error)
+        else:
+            missed.add(place)
+    for name, content in held.items():
+        first = CHECKPOINT.index(content, CHECKPOINT.index(name.encode()))
+        assert not missed & set(range(first, first + len(content))), name
 
 
 def test_what_is_no_file_is_missing(tmp_path: Path) -> None:
