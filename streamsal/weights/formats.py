@@ -97,7 +97,7 @@ def check_intact(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
-    except Exception as error:  # zipfile raises anything, from EOFError to zlib.error, where lengths and names are wrong
+    except Exception as error:  # zipfile raises anything, from EOFError to zlib.error, where bytes are wrong
         raise damaged(path, error) from error
     if wrong:
         raise damaged(path, ValueError(f"the checksum of {wrong} is another"))
