@@ -19,7 +19,7 @@ demo: $(INSTALLED)
 	@$(BIN)/streamsal demo
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(ARGS)  # threads of several workers wait for each other
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
