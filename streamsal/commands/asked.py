@@ -14,6 +14,7 @@ from ..progress import Progress, warn
 
 if TYPE_CHECKING:
     from ..fixations import Source
+    from ..models.spec import ModelSpec
     from ..plan import Plan
     from ..prepare import Request
     from ..timing import Timing
@@ -153,6 +154,13 @@ def check_commercial_plan(plan: Plan) -> None:
     model = plan.model
     bias = str(model.options.get("center_bias", usual_center_bias(model.name)))
     check_commercial(model.name, SYNTHETIC if model.weights == SYNTHETIC else None, bias)
+
+
+def check_style(style: str | None, spec: ModelSpec) -> None:
+    """Raises UsageError for a style that cannot show what the model gives, before anything is computed for it."""
+    labels = bool(spec.outputs[0].labels)
+    if style and ((style == "labels") != labels or (spec.clip and not labels)):
+        raise UsageError(f"--style {style} cannot show what {spec.name} gives: leave it out")
 
 
 def warn_of_stand_ins(plan: Plan) -> None:

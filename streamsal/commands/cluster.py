@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import IncompleteRun, StreamsalError, UsageError
 from ..progress import Progress, warn
 from .asked import (
+    check_style,
     check_tasks,
     check_unset,
     existing_run,
@@ -108,8 +109,7 @@ def _run(arguments: argparse.Namespace, progress: Progress, failed: list[Streams
     labels = bool(spec.outputs[0].labels)
     if arguments.render and spec.clip and not labels:
         raise UsageError(f"{spec.name} gives vectors, no maps that a film could show: leave --render out")
-    if arguments.style and (arguments.style == "labels") != labels:
-        raise UsageError(f"--style {arguments.style} cannot show what {spec.name} gives: leave it out")
+    check_style(arguments.style, spec)
     submission = Run(folder=run, second_pass=bool(spec.derived), **_asked_of_cluster(arguments, run))
     if labels:
         submission = replace(submission, resources=replace(submission.resources, style="labels"))

@@ -40,9 +40,10 @@ def test_status_of_half_a_run_leaves_with_3_and_the_array_to_send(
 def test_a_film_that_cannot_be_drawn_is_refused_before_anything_is_computed_for_it(
     here: Path, tmp_path: Path, words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--tasks", "2", "-o", str(tmp_path / "r"), "--render", "--dry-run")
-    assert main(["submit", "film.mp4", *words, *options]) == 2
-    assert said in capsys.readouterr().err
+    for command, *options in (["submit", "--tasks", "2", "--render", "--dry-run"], ["run"]):
+        assert main([command, "film.mp4", *words, "-o", str(tmp_path / "r"), *options]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "r" / "shards").exists()
 
 
 def test_configurations_are_submitted_one_by_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
