@@ -36,7 +36,7 @@ from .files import write_bytes
 from .gauges import Marks, median_seconds
 from .index import VideoIndex, index_video
 from .layout import PartInfo
-from .models import MODELS, create_model, missing_assets, usual_center_bias
+from .models import MODELS, create_model, missing_assets, spec_of, usual_center_bias
 from .models.deepgaze_iie import DeepGazeIIE
 from .models.spec import Batch, Model, ModelSpec
 from .plan import PlannedVideo
@@ -149,14 +149,14 @@ def bench(
 def load(settings: Settings, device: torch.device, say: Callable[[str], None]) -> tuple[Model, str]:
     """The model, with stand-in weights where the official ones are not here, and what its weights are."""
     name, weights = settings.model, settings.weights
+    if spec_of(name, weights, **settings.options).clip:
+        raise UsageError(f"{name} answers for clips, and these stages are those of frames: see benchmarks/embed.py")
     bias = str(settings.options.get("center_bias", usual_center_bias(name)))
     if weights is None and missing_assets(name, weights=None, center_bias=bias):
         warn(f"{name} has STAND-IN WEIGHTS, the official ones are not here: as fast")
         weights = SYNTHETIC
     say(f"loading {name}")
     network = create_model(name, weights=weights, device=device, **settings.options)
-    if network.spec.clip:
-        raise UsageError(f"{name} answers for clips, and these stages are those of frames: see benchmarks/embed.py")
     if weights is None:
         return network, "official" if name in MODELS and MODELS[name].weights else "none"
     return network, SYNTHETIC if weights == SYNTHETIC else Path(weights).name

@@ -112,9 +112,11 @@ def test_what_is_no_size_is_refused() -> None:
         parse_size("full hd")
 
 
-def test_a_model_of_clips_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"tellclip\.py answers for clips"):
-        load(Settings(model=TELLCLIP), torch.device("cpu"), lambda text: None)
+@pytest.mark.parametrize("model", ["x3d_m", TELLCLIP], ids=["ours", "a file"])
+def test_a_model_of_clips_is_refused_before_it_is_loaded(model: str) -> None:
+    _, err = call("bench", "--model", model, "--device", "cpu", code=2)
+    refused = f"{model} answers for clips, and these stages are those of frames"
+    assert err == f"streamsal: {refused}: see benchmarks/embed.py\n"
 
 
 @pytest.mark.needs_cuda
