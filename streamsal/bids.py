@@ -15,7 +15,7 @@ from typing import Any
 
 from . import __version__
 from .errors import UsageError
-from .exported import as_it_is, exported, summary
+from .exported import exported, summary, why_not
 from .files import make_folder, replacing, write_bytes, writing
 from .maps import Maps
 
@@ -55,9 +55,8 @@ video in its events file.
 def write_derivative(folder: Path, frames_of: Mapping[str, tuple[Maps, list[int]]], *, native: bool) -> list[Path]:
     """Write the dataset into `folder` and return the paths of its tables. Raises UsageError for what is no density."""
     for maps, _ in frames_of.values():
-        first = exported(maps, native)
-        if first.kind != "log_density":
-            raise UsageError(f"{first.name} {as_it_is(maps)} and has no such table: export it as npy or npz")
+        if exported(maps, native).kind != "log_density":
+            raise UsageError(why_not(maps))
     tables = make_folder(folder / "stimuli")
     models = sorted({str(maps.info["model"]) for maps, _ in frames_of.values()})
     description = {

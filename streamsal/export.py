@@ -18,7 +18,7 @@ import numpy as np
 
 from .drawing.png import encode_png
 from .errors import UsageError
-from .exported import COLUMNS, as_it_is, exported, read_map, summary
+from .exported import COLUMNS, exported, read_map, summary, why_not
 from .files import make_folder, replacing, write_bytes, writing
 from .maps import Maps
 from .merge import Run, open_run
@@ -52,7 +52,8 @@ def export(
     png  a folder NAME of 16-bit grey pictures, 000123.png for frame 123; NAME/scale.json says what grey means
     csv  one line per frame: peak, centroid (displayed pixels; the frame's middle is W / 2, H / 2), entropy,
          central mass; with `native`, quicker, peak density and entropy count stored pixels instead. Of a classifier one
-         line per clip: its first frame, when it begins and ends in seconds, and a column per class
+         line per clip: its first frame, when it begins and ends in seconds, and a column per class, "class NAME" where
+         NAME is that of another column
 
     pysaliency  predictions.hdf5 (or `output`, where it ends in .hdf5) with all videos: see `pysaliency_file`
     bids        the folder `output` as a BIDS derivative with a table per video: see `bids`
@@ -61,7 +62,7 @@ def export(
     """
     output = Path(output)
     with nullcontext(run) if isinstance(run, Run) else open_run(run) as opened:
-        names = [opened[video].name] if video else opened.videos
+        names = opened.chosen(video)
         if format in ("pysaliency", "bids"):
             frames_of = {name: (opened[name], _frames(opened, name, start, stop, every)) for name in names}
             return _together(format, output, frames_of, native)
@@ -171,7 +172,7 @@ def _write_array(file: Any, maps: Maps, frames: list[int], native: bool) -> None
 def _png(maps: Maps, frames: list[int], folder: Path, native: bool) -> None:
     first = exported(maps, native)
     if first.kind not in ("log_density", "saliency_map"):
-        raise UsageError(f"{first.name} {as_it_is(maps)}: export it as npy or npz")
+        raise UsageError(why_not(maps))
     if folder.exists() and not (folder / "scale.json").exists():
         raise UsageError(f"{folder} holds something else than exported pictures: give another folder")
     density, holes = first.kind == "log_density", set(maps.holes)
@@ -204,7 +205,7 @@ def _png(maps: Maps, frames: list[int], folder: Path, native: bool) -> None:
 def _csv(maps: Maps, frames: list[int], path: Path, native: bool) -> None:
     first = exported(maps, native)
     if first.kind != "log_density":
-        raise UsageError(f"{first.name} {as_it_is(maps)} and has no such summary: export it as npy or npz")
+        raise UsageError(why_not(maps))
     with replacing(path) as part, open(part, "w", newline="") as file:
         table = csv.writer(file)
         table.writerow([*COLUMNS, *maps.scalars])
@@ -220,7 +221,8 @@ def _csv_of_labels(run: Run, name: str, frames: list[int], path: Path) -> None:
     seconds = np.stack(seconds_of(stored_clips(run, name, index), index), axis=1)
     with replacing(path) as part, open(part, "w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["start_frame", "start_seconds", "end_seconds", *maps.scalars, *maps.first.labels])
+        known = ["start_frame", "start_seconds", "end_seconds", *maps.scalars]
+        table.writerow([*known, *(f"class {label}" if label in known else label for label in maps.first.labels)])
         for frame, row in zip(frames, np.searchsorted(maps.frame, frames), strict=True):
             values = [*(scalar[row] for scalar in maps.scalars.values()), *maps.native(frame)]
             cells = ["" if np.isnan(value) else f"{value:g}" for value in values]

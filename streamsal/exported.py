@@ -39,8 +39,16 @@ def exported(maps: Maps, native: bool) -> Output:
     return first
 
 
-def as_it_is(maps: Maps) -> str:
-    return "is a density only without --native" if maps.first.is_density else "is no density (see --as-density)"
+def why_not(maps: Maps) -> str:
+    """What the first output is instead of a density, and the formats that hold it."""
+    first = maps.first
+    if first.labels:
+        return f"{first.name} has a number for each class: export it as csv, npy or npz"
+    if first.is_density:
+        return f"{first.name} is a density only without --native: export it as npy or npz"
+    if first.kind == "saliency_map":
+        return f"{first.name} is no density (see --as-density): export it as npy or npz"
+    return f"{first.name} is no map: export it as npy or npz"
 
 
 def summary(maps: Maps, frame: int, native: bool) -> list[int | str]:

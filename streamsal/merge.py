@@ -223,6 +223,15 @@ class Run(Mapping[str, Maps]):
         while self._maps:
             self._maps.popitem()[1].close()
 
+    def chosen(self, video: str | None) -> list[str]:
+        """The name of a video, or of all. Raises UsageError where there is no such video, or none with results."""
+        if not self.videos:
+            raise UsageError(f"{self.path} holds no results: no whole clip is in what was asked for")
+        try:
+            return list(self.videos) if video is None else [self._name(video)]
+        except KeyError as error:
+            raise UsageError(str(error.args[0])) from None
+
     def _name(self, wanted: str) -> str:
         if wanted in self.videos:
             return wanted

@@ -13,7 +13,7 @@ import numpy as np
 
 from .blockfile import COMMIT_BYTES, BlockFile
 from .errors import UsageError
-from .exported import exported, read_map
+from .exported import exported, read_map, why_not
 from .files import replacing
 from .layout import DONE, H5
 from .maps import Maps
@@ -33,7 +33,7 @@ def write_predictions(path: Path, frames_of: Mapping[str, tuple[Maps, list[int]]
                 for name, (maps, frames) in frames_of.items():
                     output = exported(maps, native)
                     if len(read_map(maps, frames[0], native).shape) != 2:
-                        raise UsageError(f"{output.name} of {maps.info['model']} is no map: export it as npy or npz")
+                        raise UsageError(why_not(maps))
                     group = h5.create_group(name)
                     _describe(group, maps, output)
                     for frame in frames:

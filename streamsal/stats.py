@@ -154,7 +154,7 @@ def stats(
     if cuts:
         tables["cuts"] = CutLine
     with nullcontext(run) if isinstance(run, Run) else open_run(run) as opened:
-        names = [_named(opened, video)] if video else list(opened.videos)
+        names = opened.chosen(video)
         parts = _parts(opened, names, start, stop, aois, _gaze_on(opened, names, gaze, progress, reading))
         folder = make_folder(output or opened.folder / "stats")
         with ExitStack() as files:
@@ -446,13 +446,6 @@ def _checked_index(run: Run, name: str) -> VideoIndex:
     index = VideoIndex.load(index_path(run.folder, name))
     index.check_unchanged()
     return index
-
-
-def _named(run: Run, wanted: str) -> str:
-    try:
-        return run[wanted].name
-    except KeyError as error:
-        raise UsageError(str(error.args[0])) from None
 
 
 def _table(files: ExitStack, path: Path, line: type) -> Callable[[Any], None]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 from synthetic_run import HEIGHT, WIDTH, make_plan, make_run
 
-from streamsal.exported import COLUMNS, as_it_is, exported, read_map, summary
+from streamsal.exported import COLUMNS, exported, read_map, summary, why_not
 from streamsal.maps import Maps
 from streamsal.merge import open_run
+from streamsal.models.spec import Output
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +24,20 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> Maps:
 def test_a_frame_is_read_at_the_displayed_or_the_stored_size(maps: Maps) -> None:
     np.testing.assert_array_equal(read_map(maps, 3, False), maps.log_density(3))
     np.testing.assert_array_equal(read_map(maps, 3, True), maps.native(3))
-    assert exported(maps, False).kind == "log_density" and "density" in as_it_is(maps)
+    assert exported(maps, False).kind == "log_density" and "density" in why_not(maps)
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (Output(name="probabilities", kind="probabilities", units="1", labels=("a",)), "class: export it as csv, npy"),
+        (Output(name="features", kind="features", units="1"), "features is no map: export it as npy or npz"),
+        (Output(name="saliency", kind="saliency_map", units="1"), "is no density (see --as-density): export it as npy"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_what_is_no_density_is_said_to_be_what_it_is_with_the_formats_that_hold_it(first: Output, said: str) -> None:
+    assert said in why_not(cast(Maps, SimpleNamespace(first=first)))
 
 
 @pytest.mark.parametrize("native", [False, True])

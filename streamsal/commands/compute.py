@@ -16,6 +16,7 @@ from ..progress import Progress, warn
 from ..tables import print_facts
 from .asked import (
     check_commercial_plan,
+    check_style,
     check_tasks,
     check_unset,
     existing_run,
@@ -112,13 +113,17 @@ def run(arguments: argparse.Namespace) -> int:
     from ..merge import merge as merge_run
     from ..merge import open_run
     from ..models import spec_of
+    from ..prepare import model_options
     from ..signals import stop_on_signals
 
     progress = progress_of(arguments)
     fixations, request = fixations_of(arguments), request_of(arguments, None)
-    if fixations is not None and not spec_of(request.model, request.weights, **request.options).derived:
+    spec = spec_of(request.model, request.weights, **model_options(request))
+    if fixations is not None and not spec.derived:
         raise UsageError(f"{request.model} does not depend on fixations: leave --fixations out")
+    check_style(arguments.style, spec)
     run, plan, devices, failed = _planned_here(arguments, progress)
+    _warn_of_videos_without(plan, "result")
     workers = arguments.decode_workers
     with stop_on_signals() as stop:
         infer_all(run, devices, decode_workers=workers, progress=progress, stop=stop)
@@ -149,7 +154,7 @@ def embed(arguments: argparse.Namespace) -> int:
     from ..merge import merge as merge_run
     from ..merge import open_run
     from ..signals import stop_on_signals
-    from ..vectors.embed import check, list_frames, with_clips, write
+    from ..vectors.embed import check, list_frames, write
 
     progress, failed = progress_of(arguments), []
     if len(arguments.videos) == 1 and is_run(Path(arguments.videos[0])):
@@ -164,9 +169,7 @@ def embed(arguments: argparse.Namespace) -> int:
     asked = {name: getattr(arguments, name) for name in ("format", "aggregate", "array")}
     asked["statistics"] = arguments.statistic
     check(run, plan, **asked)
-    for video in plan.videos:
-        if video.name not in with_clips(plan):
-            warn(f"{video.name}: no whole clip is in what was asked for, so no vector")
+    _warn_of_videos_without(plan, "vector")
     workers = arguments.decode_workers
     with stop_on_signals() as stop:
         infer_all(run, devices, decode_workers=workers, progress=progress, stop=stop)
@@ -244,6 +247,13 @@ def _planned_here(
     plan = make_plan(videos, run, request, on_rejected=on_rejected, say=progress.say)
     warn_of_stand_ins(plan)
     return run, plan, devices or [arguments.device], failed
+
+
+def _warn_of_videos_without(plan: Plan, result: str) -> None:
+    """`--tail drop` leaves nothing of a video shorter than a window."""
+    for video in plan.videos:
+        if video.start == video.stop:
+            warn(f"{video.name}: no whole clip is in what was asked for, so no {result}")
 
 
 def _say_holes(run: Run, plan: Plan) -> bool:

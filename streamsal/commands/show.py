@@ -25,8 +25,8 @@ def render(arguments: argparse.Namespace) -> int:
     from ..signals import stop_on_signals
 
     run = existing_run(arguments.run)
-    names = list(open_run(run).videos)
-    wanted = [arguments.video] if arguments.video else names
+    opened = open_run(run)
+    names, wanted = opened.videos, opened.chosen(arguments.video)
     if arguments.output and len(wanted) > 1:
         raise UsageError(f"{run} holds {len(names)} videos: choose one with --video, or leave -o out")
     progress = progress_of(arguments)

@@ -102,14 +102,10 @@ def opened(content: Content) -> Iterator[tuple[VideoIndex, Shown]]:
 
 def the_video(run: Run, wanted: str | None) -> str:
     """The run's name of a video; without a wish the only one that it holds."""
-    if wanted is None:
-        if len(run.videos) != 1:
-            raise UsageError(f"{run.path} holds {len(run.videos)} videos: choose one of {', '.join(run.videos)}")
-        return run.videos[0]
-    try:
-        return run[wanted].name
-    except KeyError as error:
-        raise UsageError(str(error.args[0])) from None
+    names = run.chosen(wanted)
+    if len(names) > 1:
+        raise UsageError(f"{run.path} holds {len(names)} videos: choose one of {', '.join(names)}")
+    return names[0]
 
 
 def index_of(run: Run, name: str) -> VideoIndex:

@@ -140,7 +140,8 @@ def _measured(runs: Sequence[Run], video: str | None) -> list[Measured]:
                 raise UsageError(f"{run.path} holds {maps.first.name} of {maps.info['model']}, no maps to report on")
             found.append((run, maps))
     if not found:
-        raise UsageError(f"no video {video} in {', '.join(str(run.path) for run in runs)}")
+        what = "results of a video" if video is None else f"video {video}"
+        raise UsageError(f"no {what} in {', '.join(str(run.path) for run in runs)}")
     labels = _labels([(run, str(maps.info["model"])) for run, maps in found])
     return [Measured(label=labels[run.path], run=run, maps=maps, index=_index(run, maps.name)) for run, maps in found]
 

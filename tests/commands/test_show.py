@@ -31,6 +31,12 @@ def test_render_makes_films_and_pages_where_they_belong(
     assert "leave --compare out" in capsys.readouterr().err
 
 
+def test_a_video_that_a_run_does_not_hold_is_said_to_be_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["export", "--format", "npy"], ["render"], ["stats"]):
+        assert main([command[0], "film.streamsal", *command[1:], "--video", "other.mp4"]) == 2
+        assert "other.mp4: no such videos in film.streamsal: ['film.mp4']" in capsys.readouterr().err
+
+
 def test_export_has_a_place_for_each_kind(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for kind, path in {
         "pysaliency": "export/predictions.hdf5",

@@ -176,6 +176,23 @@ def test_a_table_has_a_row_per_window_and_a_column_per_class(film: Path, tmp_pat
     assert json.loads(path.with_suffix(".json").read_text())["labels"] == list(CLASSES)
 
 
+def test_every_column_of_a_table_has_a_name_of_its_own(film: Path, tmp_path: Path) -> None:
+    design = replace(SMALL, classes=("start_frame", "valid", "runs"))
+    found = computed(film, tmp_path / "run", weights_of(design, tmp_path), stride="10")
+    (path,) = export(tmp_path / "run", tmp_path / "labels.csv", format="csv")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[3:] == ["valid", "class start_frame", "class valid", "runs"]
+    assert [int(row["start_frame"]) for row in rows] == found["frame"].tolist()
+
+
+def test_labels_are_refused_where_they_do_not_fit_with_the_formats_that_hold_them(film: Path, tmp_path: Path) -> None:
+    computed(film, tmp_path / "run", weights_of(SMALL, tmp_path))
+    for format in ("png", "bids", "pysaliency"):
+        with pytest.raises(UsageError, match=r"^probabilities has a number for each class: export it as csv, npy or"):
+            export(tmp_path / "run", tmp_path / "x", format=format)
+
+
 def test_embed_writes_the_features_and_what_else_there_is(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

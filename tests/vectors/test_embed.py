@@ -340,6 +340,20 @@ def test_a_run_is_what_it_was_planned_as(
     assert sentence in capsys.readouterr().err
 
 
+def test_a_run_without_a_whole_clip_says_so_and_holds_nothing_to_show(
+    talks: Path, silent: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = str(talks / "short.mp4")
+    assert main(["run", short, *TELLTALE, "--tail", "drop", "-o", "r", "--quiet"]) == 0
+    said = capsys.readouterr().err
+    assert said == "streamsal: short.mp4: no whole clip is in what was asked for, so no result\n"
+    for command in (["export", "--format", "npy"], ["export", "--format", "bids"], ["render"], ["stats"]):
+        assert main([command[0], "r", *command[1:]]) == 2
+        assert capsys.readouterr().err.endswith(
+            "streamsal: r holds no results: no whole clip is in what was asked for\n"
+        )
+
+
 def test_what_else_cannot_be_done_with_such_a_run(x3d: Path, silent: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command, sentence in (
         (["render"], "no maps that a film could show"),
