@@ -184,7 +184,7 @@ def test_an_id_that_comes_twice_is_named(tmp_path: Path) -> None:
         ("my.csv", "path;labels\na.mp4;x\n", "separated by commas"),
         ("my.csv", "path,label\na.mp4,x\n", "column labels of a csv"),
         ("my.csv", 'path,labels\n"a.mp4,x\nb.mp4,x\n', "is no csv: unexpected end of data, in line 3 or above"),
-        ("my.csv", f"path,labels\na.mp4,{'x' * 200_000}\n", "is no csv: field larger than"),
+        ("my.csv", f"path,labels\na.mp4,{'x' * 2_000_000}\n", "is no csv: field larger than"),
         ("my.csv", "path,labels\na.mp4,x\0y\n", "is no text"),
         ("some.json", "[" * 100_000, "is no json"),
     ],

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from made_vectors import make_vectors
 
-from streamsal.errors import UsageError, WriteError
+from streamsal.errors import UsageError, WriteError, WriteError
 from streamsal.vectors.files import CSD_METADATA, csd_ids, file_stems, write_csd, write_vectors
 from streamsal.vectors.intervals import Means, Rows, aggregated
 
@@ -215,7 +215,7 @@ def test_a_set_of_npy_files_that_was_not_finished_has_no_description(tmp_path: P
     times = tmp_path / "talk_x3d_s_timestamps.npy"
     times.unlink()
     times.mkdir()
-    with pytest.raises(OSError, match="timestamps"):
+    with pytest.raises(WriteError, match=r"timestamps\.npy: a folder of that name is in the way"):
         write_vectors([make_vectors(n=6)], tmp_path, format="npy", stems=stems)
     assert not (tmp_path / "talk_x3d_s.json").exists() and not parts_of(tmp_path)
 
