@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from made_vectors import make_vectors
 
-from streamsal.errors import UsageError, WriteError, WriteError
+from streamsal.errors import UsageError, WriteError
 from streamsal.vectors.files import CSD_METADATA, csd_ids, file_stems, write_csd, write_vectors
 from streamsal.vectors.intervals import Means, Rows, aggregated
 
