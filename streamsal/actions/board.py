@@ -30,7 +30,7 @@ class Board:
     def __init__(self, folder: Path, *, from_step: int, device: torch.device) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=from_step + 1 if from_step else None)
+        self._writer = SummaryWriter(str(folder), purge_step=from_step + 1)
         self._device = device
 
     def __enter__(self) -> Board:

@@ -34,6 +34,7 @@ from .config import Config
 from .drawing_lots import epoch_of, share
 from .folder import check_ours, clear
 from .keeping import Place, identity_of, keep, restore
+from .log import read_log
 from .memory import enough_memory
 from .predict import clip_of, predict
 from .processes import Processes
@@ -336,6 +337,10 @@ def _board(training: Training) -> Iterator[None]:
         yield
         return
     steps = len(steps_of(_shown_to_each(training.clips, training.processes), training.config))
-    step = training.place.epoch * steps + training.place.step
-    with Board(training.folder / "tensorboard", from_step=step, device=training.processes.device) as training.board:
+    step, unjudged = training.place.epoch * steps + training.place.step, training.place.step == steps
+    folder, device = training.folder / "tensorboard", training.processes.device
+    with Board(folder, from_step=step - unjudged, device=device) as training.board:
+        for line in read_log(training.folder / "log.jsonl")[-1:] if unjudged else []:
+            if "loss" in line:  # hidden with the scores of a validation that was not kept, which bear the same number
+                training.board.step(step, line)
         yield

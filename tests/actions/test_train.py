@@ -21,6 +21,7 @@ from streamsal.actions.train import precision, train
 from streamsal.errors import DeviceError, Held, MissingInput, PlanMismatch, Stopped, UsageError
 from streamsal.locks import lock
 from streamsal.models.classifier import load
+from streamsal.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,26 @@ def test_a_training_that_ends_without_warning_goes_on_from_what_was_kept(
     train(config, tmp_path / "t")
     assert same(weights(tmp_path / "t"), weights(made / "whole"))
     assert log_of(tmp_path / "t") == log_of(made / "whole")
+
+
+class DiesValidated(Progress):
+    """What is said of a validation is said before it is kept."""
+
+    def say(self, text: str) -> None:
+        if "best" in text:
+            raise KeyboardInterrupt
+
+
+def test_an_epoch_that_is_validated_twice_is_on_the_board_once(config: Config, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, progress=DiesValidated(quiet=True))
+    train(config, tmp_path)
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    for tag, kind in (("train/loss", "loss"), ("validation/loss", "validation")):
+        assert [x.step for x in board.Scalars(tag)] == [line["step"] for line in log_of(tmp_path) if kind in line]
 
 
 def test_weights_do_not_depend_on_who_decodes(made: Path, config: Config, tmp_path: Path) -> None:
