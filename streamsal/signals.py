@@ -5,6 +5,7 @@ Handlers only set a flag or raise: two signals at once must not meet a handler t
 
 from __future__ import annotations
 
+import atexit
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +42,8 @@ def stop_on_signals() -> Iterator[Stop]:
     try:
         yield lambda: seen[0] if seen else ""
     finally:
+        if "Ctrl-C" in seen:  # one more while Python ends would be told as a traceback of whatever is being tidied up
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -20,6 +22,21 @@ def test_signals_set_a_flag_and_nothing_else() -> None:
         with pytest.raises(KeyboardInterrupt):  # Ctrl-C once more
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+IMPATIENT = """
+import atexit, os, signal
+from streamsal.signals import stop_on_signals
+
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+with stop_on_signals():
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_ctrl_c_once_more_while_python_ends_is_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPATIENT], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_signals_where_no_flag_is_asked_for() -> None:
