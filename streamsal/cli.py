@@ -29,7 +29,13 @@ again; 130 Ctrl-C"""
 
 def main(argv: Sequence[str] | None = None) -> int:
     _open_streams()
-    arguments = parser().parse_args(argv)
+    try:
+        return _exit_code(parser().parse_args(argv))
+    finally:
+        _empty_streams()
+
+
+def _exit_code(arguments: argparse.Namespace) -> int:
     failure: BaseException
     try:
         with leave_on_signals():
@@ -42,7 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         code, text, failure = 130, "stopped by Ctrl-C; run the same command again to go on", error
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():  # `streamsal probe ... | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         code, failure = 70, error
         text = f"{type(error).__name__}: {error} (a bug of ours: please report it with the traceback above)"
@@ -60,6 +65,15 @@ def _open_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (for as long as the process lives)
+
+
+def _empty_streams() -> None:
+    """What they refuse goes nowhere: Python would fail with it once more at its end, and leave with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _nobody_reads() -> bool:

@@ -80,27 +80,30 @@ def test_wrong_values_leave_with_2_and_one_sentence(
     assert said in err and err.startswith("streamsal: ") and err.count("\n") == 1
 
 
-def test_a_pipe_closed_early_is_no_error(here: Path) -> None:
-    command = f"{sys.executable} -m streamsal models | head -1; exit ${{PIPESTATUS[0]}}"
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_pipe_closed_early_is_no_error(here: Path, unbuffered: str) -> None:
+    command = f"PYTHONUNBUFFERED={unbuffered} {sys.executable} -m streamsal models | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=here)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("gone", ["2>&-", "<&- 2>&-", "2>/dev/full", "2> >(true)"])
-def test_a_command_ends_as_ever_where_nobody_hears_what_it_says(here: Path, gone: str) -> None:
-    program = f"{sys.executable} -m streamsal"
+def test_a_command_ends_as_ever_where_nobody_hears_what_it_says(here: Path, gone: str, unbuffered: str) -> None:
+    program = f"PYTHONUNBUFFERED={unbuffered} {sys.executable} -m streamsal"
     command = f"{program} models center {gone}; echo $?; {program} models nonsense {gone}; echo $?"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=here)
     assert done.stdout.splitlines()[0].split() == ["name", "center"]
     assert done.stdout.splitlines()[-2:] == ["0", "2"]
 
 
-def test_output_that_cannot_be_written_is_an_error_of_writing(here: Path) -> None:
-    command = f"{sys.executable} -m streamsal models >/dev/full"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=here)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_an_error_of_writing(here: Path, unbuffered: str) -> None:
+    command = f"PYTHONUNBUFFERED={unbuffered} {sys.executable} -m streamsal models"
+    done = subprocess.run(["bash", "-c", f"{command} >/dev/full"], capture_output=True, text=True, cwd=here)
     assert done.returncode == 74
     assert done.stderr == "streamsal: cannot write to standard output: the disk is full\n"
-    closed = subprocess.run(["bash", "-c", command.replace(">/dev/full", ">&-")], capture_output=True, text=True)
+    closed = subprocess.run(["bash", "-c", f"{command} >&-"], capture_output=True, text=True, cwd=here)
     assert (closed.returncode, closed.stderr) == (0, "")
 
 
