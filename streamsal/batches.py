@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Box = tuple[float, float, float, float]  # top, left, bottom, right, in fractions of a frame's sides
 AHEAD = 2  # batches waiting between two stages
+# Python answers signals in its main thread only, and does not wake it for one that came as it began to wait.
+SIGNAL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +265,10 @@ def prefetch(items: Generator[T], ahead: int) -> Generator[T]:
     thread.start()
     try:
         while True:
-            kind, value = waiting.get()
+            try:
+                kind, value = waiting.get(timeout=SIGNAL_SECONDS)
+            except queue.Empty:
+                continue
             if kind == "item":
                 yield value
             elif kind == "error":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -109,6 +111,22 @@ def test_prefetch_passes_errors_on_behind_what_came_before() -> None:
     assert next(items) == 1
     with pytest.raises(KeyError, match="two"):
         next(items)
+
+
+def test_a_signal_that_does_not_wake_who_waits_is_answered_all_the_same() -> None:
+    """Such as one that comes as the waiting begins: here it is sent to another thread, which wakes nobody either."""
+    answered = threading.Event()
+
+    def slow() -> Generator[bool]:
+        time.sleep(0.3)
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        yield answered.wait(60)
+
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: answered.set())
+    try:
+        assert list(prefetch(slow(), 1)) == [True]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_closing_prefetch_closes_its_source_and_thread() -> None:
