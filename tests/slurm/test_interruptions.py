@@ -148,7 +148,7 @@ def test_a_task_longer_than_its_time_limit_is_computed_limit_by_limit(
     cluster: Cluster, undisturbed: Path, half_done: Path
 ) -> None:
     limit = ("--time=1", "--signal=B:USR1@20")  # 150 s of work a minute at a time, the warning up to a minute early
-    job = submit(cluster, half_done, "--array=2-3", *limit, delay_ms=5000)
+    job = submit(cluster, half_done, "--array=2-3", *limit, delay_ms=5000, requeues=20)
     tasks = cluster.wait(job, lambda tasks: all(task.ended for task in tasks.values()), patience_seconds=900)
     assert min(restarts(tasks).values()) >= 2
     assert_as_undisturbed(half_done, undisturbed)
