@@ -118,10 +118,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     progress = progress_of(arguments)
     fixations, request = fixations_of(arguments), request_of(arguments, None)
-    spec = spec_of(request.model, request.weights, **model_options(request))
-    if fixations is not None and not spec.derived:
-        raise UsageError(f"{request.model} does not depend on fixations: leave --fixations out")
-    check_style(arguments.style, spec)
+    if fixations is not None or arguments.style:  # only then: a model file that does not say it is built for it
+        spec = spec_of(request.model, request.weights, **model_options(request))
+        if fixations is not None and not spec.derived:
+            raise UsageError(f"{request.model} does not depend on fixations: leave --fixations out")
+        check_style(arguments.style, spec)
     run, plan, devices, failed = _planned_here(arguments, progress)
     _warn_of_videos_without(plan, "result")
     workers = arguments.decode_workers
