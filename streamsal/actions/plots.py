@@ -151,9 +151,7 @@ def plot_log(log: Path, path: Path) -> Path:
     above, below = figure.subplots(2, 1, sharex=True)
     above.plot([line["step"] / per_epoch for line in steps], [line["loss"] for line in steps], c=GRAY, label="training")
     if epochs:
-        above.plot(
-            ends, [each.get("loss", np.nan) for each in validated], "D-", c=VERMILION, markersize=4, label="validation"
-        )
+        above.plot(ends, [each["loss"] for each in validated], "D-", c=VERMILION, markersize=4, label="validation")
         for name, (label, color, marker) in CURVES.items():
             below.plot(ends, [each[name] for each in validated], f"{marker}-", c=color, markersize=4, label=label)
     above.legend(frameon=False, fontsize=9)
